@@ -1,0 +1,1 @@
+//! Who someone is: token verification against pinned keys, room tokens, resume tokens.

@@ -1,0 +1,56 @@
+//! Bounds that are not configurable, each with unit, derivation and what happens at it.
+//! Configurable ones are keys of `config`.
+
+/// Shards in one process. Bounded by the mesh: one queue per ordered pair.
+pub const SHARDS_MAX: u16 = 256;
+
+/// HTTP head, bytes (R-CONN-2). Larger: 431 and close.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
+
+/// Headers in one HTTP head. More: 431. Browsers send about 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// JSON nesting (R-ENV-3). Deeper: `invalid_format`.
+pub const JSON_DEPTH_MAX: usize = 32;
+
+/// Bytes of a frame before sign-in (R-AUTH-1). Larger: close 1009.
+pub const UNAUTHENTICATED_MESSAGE_BYTES_MAX: usize = 8_192;
+
+/// Fragments of one message. A message of `ws.max_message_bytes` in larger pieces needs few; an endless row of empty
+/// fragments costs CPU without ever reaching the size limit. More: close 1008-like protocol abuse, 1002.
+pub const FRAGMENTS_MAX: u32 = 4_096;
+
+/// Malformed messages in `INVALID_WINDOW_MS` before close 4007 (R-ENV-3).
+pub const INVALID_MESSAGES_MAX: u32 = 10;
+pub const INVALID_WINDOW_MS: u64 = 60_000;
+
+/// Entries of `onlineUsers` in a snapshot (R-ROOM-4).
+pub const SNAPSHOT_ONLINE_MAX: usize = 200;
+
+/// Messages in one `get_history` page (R-CHAT-6).
+pub const HISTORY_PAGE_MAX: u32 = 100;
+
+/// Users in one `get_presence` (R-PRES-4).
+pub const PRESENCE_QUERY_MAX: usize = 100;
+
+/// Seconds without message, typing or `activity` until a user counts as idle (R-PRES-4).
+pub const IDLE_AFTER_S: u32 = 300;
+
+/// A typing repeat is relayed at most this often, ms (R-PRES-5).
+pub const TYPING_RELAY_MS: u64 = 3_000;
+
+/// Occupancy events of one room: at most one in this time, ms (R-PRES-3).
+pub const OCCUPANCY_INTERVAL_MS: u64 = 1_000;
+
+/// `limits.commands` window, ms; ten times the limit closes 4104 (R-CHAT-5).
+pub const COMMANDS_WINDOW_MS: u64 = 10_000;
+
+/// `limits.rooms_created` window, ms (R-ROOM-1).
+pub const ROOMS_CREATED_WINDOW_MS: u64 = 3_600_000;
+
+/// Messages in one mailbox between two threads. A full one is back-pressure: what each kind of mail does then is
+/// said at its variant. 4096 pointers-and-a-bit are 400 KiB per pair.
+pub const MAILBOX_MAX: usize = 4_096;
+
+/// The tick of the shard's timers, ms. Typing expiry (6 s) and occupancy (1 s) are the finest deadlines there are.
+pub const TICK_MS: u64 = 100;

@@ -1,0 +1,115 @@
+//! The plane: sockets, bytes, time and entropy at the edge of the process.
+//!
+//! A [`Plane`] carries established connections for one shard. It is told what to do (`adopt`,
+//! `send_batch`, `close`) and answers with [`Completion`]s that the shard collects once a turn. It knows
+//! neither protocols nor rooms. There are two: `ring`, on io_uring, and `sim`, a seeded simulation.
+//!
+//! Invariants, for both:
+//! * A slot is reused only after its `Released` was collected.
+//! * After `close(slot)` the shard sees nothing of that slot but `Released`, exactly once.
+//! * `Ended` comes at most once per connection; the shard then calls `close`.
+//! * `send_batch` is synchronous: when it returns, each send was taken whole or is in `shortfalls`,
+//!   and no memory passed to it is looked at any more.
+
+use crate::base::clock::Now;
+
+/// Row of the plane's table; the shard's connection records use the same index.
+pub type Slot = u32;
+
+/// Bytes that every [`Received`] buffer has behind the received ones: readable and writable, any content.
+/// A JSON parser that reads in vectors may look there (`simd_json::INPUT_PADDING`).
+pub const SLACK_BYTES: usize = 64;
+
+/// Received bytes, owned until given back to the plane.
+pub trait Received {
+    /// How many bytes were received. At least 1.
+    fn len(&self) -> usize;
+
+    /// The received bytes and, behind them, at least `SLACK_BYTES` more.
+    fn bytes(&mut self) -> &mut [u8];
+}
+
+/// What happened to a connection since the last `collect`.
+#[derive(Debug)]
+pub enum Completion<B> {
+    /// Bytes from the peer, in order. The buffer must go back by `give_back`.
+    Received { slot: Slot, buffer: B },
+    /// The peer closed its side, or the socket failed. Answer with `close`.
+    Ended { slot: Slot, cause: End },
+    /// After `want_writable`: there is room again.
+    Writable { slot: Slot },
+    /// The slot is free.
+    Released { slot: Slot },
+}
+
+/// How the transport ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// End of stream: the peer closed in order.
+    Eof,
+    /// Reset or another error, with its errno.
+    Failed(i32),
+}
+
+/// A send that was not taken whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// Which send of the batch: its position in the iteration, from 0.
+    pub index: u32,
+    /// Bytes that were taken (0 when there was no room), or the errno of a broken connection.
+    pub taken: Result<u32, i32>,
+}
+
+/// Counters that only the plane can keep; totals since start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlaneStats {
+    pub enters: u64,
+    pub receives: u64,
+    pub out_of_buffers: u64,
+    pub short_sends: u64,
+    pub promoted: u64,
+    pub demoted: u64,
+    pub stale: u64,
+    pub adopted: u64,
+    pub released: u64,
+}
+
+/// A carrier of connections. See the module for the invariants.
+pub trait Plane {
+    /// What an accepted connection is before it is adopted.
+    type Socket;
+    type Buffer: Received;
+
+    /// How many connections fit, fixed at start.
+    fn capacity(&self) -> u32;
+
+    /// Takes over a connected socket. Gives it back when the table is full.
+    fn adopt(&mut self, socket: Self::Socket) -> Result<Slot, Self::Socket>;
+
+    /// Appends what has happened. Re-arms what the kernel disarmed.
+    fn collect(&mut self, completions: &mut Vec<Completion<Self::Buffer>>);
+
+    /// Returns a buffer. All buffers of a turn go back before the next `collect`.
+    fn give_back(&mut self, buffer: Self::Buffer);
+
+    /// Sends each item's bytes to its slot, in iteration order, at most one item per slot.
+    /// A send either is taken whole or appears in `shortfalls`; nothing waits.
+    fn send_batch<'a>(&mut self, sends: &mut dyn Iterator<Item = (Slot, &'a [u8])>, shortfalls: &mut Vec<Shortfall>);
+
+    /// Asks for one `Writable` when the connection has room again.
+    fn want_writable(&mut self, slot: Slot);
+
+    /// Ends the connection: the peer sees the end of the stream, the slot comes back as `Released`.
+    fn close(&mut self, slot: Slot);
+
+    /// Housekeeping, about ten times a second: lets quiet connections fall back to the idle tier.
+    fn tick(&mut self);
+
+    /// Hands everything that was asked for to the kernel. Called last in a turn.
+    fn submit(&mut self);
+
+    /// Both clocks, now.
+    fn now(&self) -> Now;
+
+    fn stats(&self) -> PlaneStats;
+}

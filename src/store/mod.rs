@@ -1,0 +1,2 @@
+//! Durable rooms and messages. `port` is what the rest of the process knows; a back end implements it.
+pub mod port;
