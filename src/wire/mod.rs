@@ -1,1 +1,4 @@
 //! wire
+pub mod envelope;
+pub mod json;
+pub mod tape;
