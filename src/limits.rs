@@ -33,6 +33,22 @@ pub const HISTORY_PAGE_MAX: u32 = 100;
 /// Users in one `get_presence` (R-PRES-4).
 pub const PRESENCE_QUERY_MAX: usize = 100;
 
+/// Rooms in one `resume` (R-REC-2): what a session may be subscribed to by default. More: `invalid_argument`.
+pub const RESUME_ROOMS_MAX: usize = 128;
+
+/// Characters of an `epoch` (product section 2). Longer: `invalid_argument`.
+pub const EPOCH_CHARS_MAX: usize = 16;
+
+/// Characters of a room's name and description (R-ROOM-1).
+pub const ROOM_NAME_CHARS_MAX: usize = 100;
+pub const ROOM_DESCRIPTION_CHARS_MAX: usize = 500;
+
+/// Slow mode, seconds (R-MOD-2): six hours.
+pub const SLOW_MODE_S_MAX: u32 = 21_600;
+
+/// Messages in a `get_history` page that names no limit (R-CHAT-6).
+pub const HISTORY_PAGE_DEFAULT: u32 = 50;
+
 /// Seconds without message, typing or `activity` until a user counts as idle (R-PRES-4).
 pub const IDLE_AFTER_S: u32 = 300;
 

@@ -1,3 +1,6 @@
 //! Sans-IO protocols: bytes in, items out; no sockets, no clocks.
+pub mod envelope;
 pub mod http;
+pub mod json;
+pub mod tape;
 pub mod ws;
