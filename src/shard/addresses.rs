@@ -4,7 +4,8 @@
 //! per entry: the address's key, and its state (connection count and handshake bucket). Entries are never
 //! removed: one that counts nothing and whose bucket is full may be taken over by another address.
 use crate::base::rate::Rate;
-use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use crate::config::Limits;
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
 /// Entries looked at for one key. A busy neighbourhood of this length refuses newcomers: with the table twice as large as
 /// the number of connections that is rarer than one in a million.
@@ -34,20 +35,31 @@ pub enum Refused {
 
 pub struct Addresses {
     entries: Box<[Entry]>,
-    connections_max: u64,
-    handshakes: Rate,
+    connections_max: AtomicU64,
+    handshakes_per_s: AtomicU64,
+    handshakes_burst: AtomicU64,
 }
 
 impl Addresses {
-    /// `connections_max` = 0 and `handshakes` off disable the respective limit; both: no table is made.
-    pub fn new(capacity: usize, connections_max: u64, handshakes: Rate) -> Addresses {
-        let is_off = connections_max == 0 && handshakes.is_off();
+    /// Room for `capacity` connections. Without any of the limits no table is made.
+    pub fn new(capacity: usize, limits: &Limits) -> Addresses {
+        let is_off = limits.connections_per_ip == 0 && limits.handshakes_per_ip == 0;
         let entries = if is_off { 0 } else { (capacity * 2).next_power_of_two().max(PROBES) };
-        Addresses {
+        let addresses = Addresses {
             entries: std::iter::repeat_with(Entry::default).take(entries).collect(),
-            connections_max,
-            handshakes,
-        }
+            connections_max: AtomicU64::default(),
+            handshakes_per_s: AtomicU64::default(),
+            handshakes_burst: AtomicU64::default(),
+        };
+        addresses.configure(limits);
+        addresses
+    }
+
+    /// Takes other limits; a table that was not made at the start stays off.
+    pub fn configure(&self, limits: &Limits) {
+        self.connections_max.store(limits.connections_per_ip, Release);
+        self.handshakes_per_s.store(limits.handshakes_per_ip, Release);
+        self.handshakes_burst.store(limits.handshakes_burst, Release);
     }
 
     /// Counts a handshake and, if it is welcome, a connection. The caller pairs it with `release`.
@@ -83,11 +95,13 @@ impl Addresses {
 
     fn admitted(&self, state: u64, now_ms: u64) -> Result<u64, Refused> {
         let (count, tat_ms) = (state >> TAT_BITS, state & TAT_MASK);
-        if self.connections_max != 0 && count >= self.connections_max {
+        let connections_max = self.connections_max.load(Acquire);
+        if connections_max != 0 && count >= connections_max {
             return Err(Refused::TooManyConnections);
         }
-        let tat_ns = self
-            .handshakes
+        let per_s = self.handshakes_per_s.load(Acquire);
+        let handshakes = Rate::with_burst(per_s, 1_000, self.handshakes_burst.load(Acquire));
+        let tat_ns = handshakes
             .take(tat_ms * 1_000_000, now_ms * 1_000_000)
             .map_err(|wait_ns| Refused::TooFast { retry_after_ms: wait_ns.div_ceil(1_000_000) })?;
         Ok((count + 1) << TAT_BITS | (tat_ns / 1_000_000) & TAT_MASK)
@@ -121,9 +135,18 @@ impl Addresses {
 mod tests {
     use super::*;
 
+    fn limits(connections: u64, handshakes: u64, burst: u64) -> Limits {
+        Limits {
+            connections_per_ip: connections,
+            handshakes_per_ip: handshakes,
+            handshakes_burst: burst,
+            ..Limits::default()
+        }
+    }
+
     #[test]
     fn connections_are_counted_per_address() {
-        let addresses = Addresses::new(100, 2, Rate::OFF);
+        let addresses = Addresses::new(100, &limits(2, 0, 0));
         assert!(addresses.admit(7, 1).is_ok() && addresses.admit(7, 1).is_ok() && addresses.admit(8, 1).is_ok());
         assert_eq!(addresses.admit(7, 1), Err(Refused::TooManyConnections));
         addresses.release(7);
@@ -132,7 +155,7 @@ mod tests {
 
     #[test]
     fn handshakes_are_limited_in_rate() {
-        let addresses = Addresses::new(100, 0, Rate::with_burst(20, 1000, 40));
+        let addresses = Addresses::new(100, &limits(0, 20, 40));
         assert_eq!((0..100).filter(|_| addresses.admit(7, 1000).is_ok()).count(), 40);
         assert_eq!(addresses.admit(7, 1000), Err(Refused::TooFast { retry_after_ms: 50 }));
         assert!(addresses.admit(7, 1050).is_ok());
@@ -140,7 +163,7 @@ mod tests {
 
     #[test]
     fn idle_entries_make_room_for_other_addresses() {
-        let addresses = Addresses::new(16, 1, Rate::per(10, 1000));
+        let addresses = Addresses::new(16, &limits(1, 10, 10));
         for key in 1..10_000u64 {
             assert!(addresses.admit(key, key * 1000).is_ok(), "address {key}");
             addresses.release(key);
@@ -149,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_table_full_of_connections_refuses_and_recovers() {
-        let addresses = Addresses::new(16, 1, Rate::OFF);
+        let addresses = Addresses::new(16, &limits(1, 0, 0));
         let admitted: Vec<u64> = (1..1000).filter(|key| addresses.admit(*key, 1).is_ok()).collect();
         assert_eq!(admitted.len(), 32);
         assert_eq!(addresses.admit(5000, 1), Err(Refused::TableFull));
@@ -159,14 +182,14 @@ mod tests {
 
     #[test]
     fn off_is_off() {
-        let addresses = Addresses::new(1 << 30, 0, Rate::OFF);
+        let addresses = Addresses::new(1 << 30, &limits(0, 0, 0));
         assert!((0..1000).all(|_| addresses.admit(1, 1).is_ok()));
         addresses.release(1);
     }
 
     #[test]
     fn threads_never_exceed_the_limit_and_leave_nothing_behind() {
-        let addresses = Addresses::new(64, 3, Rate::OFF);
+        let addresses = Addresses::new(64, &limits(3, 0, 0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

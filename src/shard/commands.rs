@@ -158,13 +158,14 @@ impl<P: Plane> Shard<P> {
                 padded.resize(message.len() + SLACK_BYTES, 0);
                 let Ok(envelope) = tools.parser.parse(&mut padded, message.len()) else { return None };
                 let Ok(command) = decode(&envelope, &mut tools.scratch) else { return None };
-                let caller =
-                    Caller { conn: *from, user, role: *role, request: envelope.id(), read_at_ns: *read_at_ns };
+                let caller = Caller { conn: *from, user, role: *role, request: envelope.id(), read_at_ns: *read_at_ns };
                 match command {
                     Command::Room { room, command, room_token } => {
                         room_command(core, rooms, &caller, room, command, room_token)
                     }
-                    Command::Create { room_id: Some(room), command } => rooms.command(&caller, room, &command, now, core),
+                    Command::Create { room_id: Some(room), command } => {
+                        rooms.command(&caller, room, &command, now, core)
+                    }
                     Command::Create { room_id: None, command } => {
                         let room = core.room_id_at_home();
                         rooms.command(&caller, &room, &command, now, core)
@@ -185,8 +186,7 @@ impl<P: Plane> Shard<P> {
             }
             Mail::Presence { from, user, room, user_ids } => {
                 let user_ids: Vec<&str> = user_ids.iter().map(|id| &**id).collect();
-                let caller =
-                    Caller { conn: *from, user, role: GlobalRole::None, request: "", read_at_ns: now.mono_ns };
+                let caller = Caller { conn: *from, user, role: GlobalRole::None, request: "", read_at_ns: now.mono_ns };
                 rooms.command(&caller, room, &RoomCommand::Presence { user_ids: &user_ids }, now, core)
             }
             _ => Handled::Done,
@@ -306,8 +306,7 @@ fn resume<P: Plane>(
     list: ResumeRooms<'_>,
 ) {
     let session = Ulid::parse_prefixed(Prefix::Session, session_id);
-    let is_valid =
-        |session: &Ulid| core.resume_key.verify(resume_token, user.id(), *session, core.now.unix_ms);
+    let is_valid = |session: &Ulid| core.resume_key.verify(resume_token, user.id(), *session, core.now.unix_ms);
     let Some(session) = session.filter(is_valid) else {
         core.counters.auth_failures.add(AuthFailure::ResumeToken, 1);
         return core.refuse_here(slot, request, Refusal::new(Code::NotFound));
@@ -458,7 +457,7 @@ impl<P: Plane> Core<P> {
         if matches!(self.conns[slot as usize].stage, Stage::Greeting) {
             return self.refuse_here(slot, request, Refusal::new(Code::AuthRequired));
         }
-        self.counters.refused(refusal.code);
+        self.counters.commands_refused.add(refusal.code, 1);
         self.send_private(slot, |native, out, stamp| native.error(out, stamp, Some(request), kind, &refusal));
     }
 
@@ -502,11 +501,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// One room's share of a `get_presence`.
-    pub(super) fn presence_found(
-        &mut self,
-        conn: ConnRef,
-        online: Vec<(Box<str>, crate::rooms::event::Status, u64)>,
-    ) {
+    pub(super) fn presence_found(&mut self, conn: ConnRef, online: Vec<(Box<str>, crate::rooms::event::Status, u64)>) {
         let Some(slot) = self.live(conn) else { return };
         let Some(pending) = &mut self.active(slot).presence else { return };
         pending.found.extend(online);

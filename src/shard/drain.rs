@@ -48,7 +48,8 @@ impl<P: Plane> Core<P> {
 
     /// This shard's share of `drain.batch`, or more if the deadline needs it.
     fn batch_size(&self, drain: &Drain) -> u64 {
-        let reserve = ticks(LAST_ACKS_MS) + self.settings.close_timeout.min(ticks(1_000)) + self.settings.drain_interval;
+        let reserve =
+            ticks(LAST_ACKS_MS) + self.settings.close_timeout.min(ticks(1_000)) + self.settings.drain_interval;
         let left = drain.deadline.saturating_sub(self.tick + reserve);
         let steps = u64::from(left / self.settings.drain_interval) + 1;
         let remaining = self.conns.len() as u64 - u64::from(drain.next).min(self.conns.len() as u64);

@@ -1,10 +1,11 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
-use super::Core;
-use super::fanout::Lagging;
 use super::conn::NONE;
+use super::fanout::Lagging;
 use super::mail::Mail;
+use super::{Core, Departure};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Refusal;
+use crate::base::user::User;
 use crate::ids::{ConnRef, Ulid};
 use crate::plane::{Plane, Slot};
 use crate::rooms::effects::{Audience, Class, Effects, Requester, RoomTimer};
@@ -20,13 +21,13 @@ use std::sync::Arc;
 impl<P: Plane> Effects for Core<P> {
     fn ack(&mut self, to: Requester<'_>, room: &str, ack: &Ack<'_>) {
         if let Ack::Sent { .. } = ack {
-            self.counters.messages_acknowledged += 1;
+            self.counters.durable_acked += 1;
         }
         self.send_to(to.conn, |native, out, stamp| native.ack(out, stamp, to.request, room, ack));
     }
 
     fn refuse(&mut self, to: Requester<'_>, refusal: Refusal) {
-        self.counters.refused.add(refusal.code, 1);
+        self.counters.commands_refused.add(refusal.code, 1);
         self.send_to(to.conn, |native, out, stamp| native.error(out, stamp, Some(to.request), None, &refusal));
     }
 
@@ -70,10 +71,13 @@ impl<P: Plane> Effects for Core<P> {
         self.frame = buffer;
     }
 
-    fn subscribe(&mut self, conn: ConnRef, room: &Arc<str>) {
+    fn subscribe(&mut self, conn: ConnRef, user: &Arc<User>, room: &Arc<str>) {
         match conn.shard == self.id {
-            true => self.subscribe_here(conn, room),
-            false => self.mesh.post(conn.shard, Mail::Subscribe { conn, room: room.clone() }),
+            true => self.subscribe_here(conn, user, room),
+            false => {
+                let (user, room) = (user.clone(), room.clone());
+                self.mesh.post(conn.shard, Mail::Subscribe { conn, user, room });
+            }
         }
     }
 
@@ -134,16 +138,13 @@ impl<P: Plane> Effects for Core<P> {
     }
 
     fn count(&mut self, what: &'static str) {
-        self.counters.named.add(what, 1);
+        self.counters.domain.add(what, 1);
     }
 }
 
 impl<P: Plane> Core<P> {
     /// Encodes one message into the shard's frame buffer, which the caller gives back to `self.frame`.
-    fn encode(
-        &mut self,
-        write: impl FnOnce(&Encoder<Native>, &mut Vec<u8>, Stamp),
-    ) -> crate::wire::ws::FrameBuffer {
+    fn encode(&mut self, write: impl FnOnce(&Encoder<Native>, &mut Vec<u8>, Stamp)) -> crate::wire::ws::FrameBuffer {
         let stamp = Stamp { id: self.ids.next(self.now.unix_ms), unix_ms: self.now.unix_ms };
         let mut buffer = std::mem::take(&mut self.frame);
         buffer.clear();
@@ -175,14 +176,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// A frame for the room's sessions on this shard.
-    pub(super) fn publish_here(
-        &mut self,
-        room: &str,
-        frame: &[u8],
-        class: Class,
-        except: &[ConnRef],
-        read_at_ns: u64,
-    ) {
+    pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
         let Some(key) = self.fanout.find(room) else { return };
         let except: SmallVec<[u32; 4]> = except
             .iter()
@@ -221,9 +215,11 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    pub(super) fn subscribe_here(&mut self, conn: ConnRef, room: &Arc<str>) {
+    pub(super) fn subscribe_here(&mut self, conn: ConnRef, user: &Arc<User>, room: &Arc<str>) {
         let Some(slot) = self.live(conn) else {
-            self.unclaimed.push((conn, room.clone()));
+            // It went while the room was deciding: its home learns of the end only from here.
+            let (user, room) = (user.clone(), room.clone());
+            self.departures.push(Departure { conn, user, room, is_abnormal: true });
             return;
         };
         self.fanout.subscribe(slot, &mut self.conns[slot as usize].first_subscription, room);

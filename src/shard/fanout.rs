@@ -59,7 +59,9 @@ impl LocalRoom {
     pub fn lag(&self, subscription: u32, of: &Subscription) -> u64 {
         let position = self.log.position(of.cursor);
         let skipped: u64 = match of.has_skips {
-            true => self.skips.iter().filter(|skip| skip.subscription == subscription).map(|skip| skip.to - skip.from).sum(),
+            true => {
+                self.skips.iter().filter(|skip| skip.subscription == subscription).map(|skip| skip.to - skip.from).sum()
+            }
             false => 0,
         };
         self.log.head() - position - skipped
@@ -170,7 +172,8 @@ impl Fanout {
     pub fn unsubscribe(&mut self, first: &mut u32, room: &str) -> bool {
         let Some(found) = self.find(room).and_then(|room| self.subscription(*first, room)) else { return false };
         let next = self.subscriptions[found as usize].next;
-        match self.list(*first).find(|key| self.subscriptions[*key as usize].next == found) {
+        let previous = self.list(*first).find(|key| self.subscriptions[*key as usize].next == found);
+        match previous {
             Some(previous) => self.subscriptions[previous as usize].next = next,
             None => *first = next,
         }

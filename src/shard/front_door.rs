@@ -31,7 +31,6 @@ pub type HandOver = Box<dyn Fn(std::net::TcpStream, Vec<u8>, SocketAddr) -> bool
 
 /// What handshakes are decided by.
 pub struct Door {
-    pub config: Arc<Config>,
     pub trusted_proxies: Vec<IpNet>,
     pub addresses: Arc<Addresses>,
     pub totals: Arc<Totals>,
@@ -84,10 +83,11 @@ fn turned_away(reason: HandshakeRefusal, failure: Failure) -> TurnedAway {
 pub(super) fn admit(stream: TcpStream, peer: SocketAddr, shard: &Rc<Hosted>, door: &Rc<Door>) {
     let accepted_at_ns = now().mono_ns;
     let (shard, door) = (shard.clone(), door.clone());
-    let place = place(&door, peer, accepted_at_ns);
+    let config = shard.shard.borrow().config();
+    let place = place(&door, &config, peer, accepted_at_ns);
     monoio::spawn(async move {
         let result = match place {
-            Ok(place) => greet(stream, peer, place, accepted_at_ns, &shard, &door).await,
+            Ok(place) => greet(stream, peer, place, accepted_at_ns, &shard, &door, &config).await,
             Err(away) => Err((stream, away)),
         };
         if let Err((stream, away)) = result {
@@ -98,12 +98,10 @@ pub(super) fn admit(stream: TcpStream, peer: SocketAddr, shard: &Rc<Hosted>, doo
     });
 }
 
-fn place(door: &Door, peer: SocketAddr, now_ns: u64) -> Result<Place, TurnedAway> {
-    door.totals.admit(&door.config.limits, door.capacity).map_err(|full| match full {
+fn place(door: &Door, config: &Config, peer: SocketAddr, now_ns: u64) -> Result<Place, TurnedAway> {
+    door.totals.admit(&config.limits, door.capacity).map_err(|full| match full {
         super::totals::Full::Connections => turned_away(HandshakeRefusal::Connections, Failure::unavailable(5)),
-        super::totals::Full::Unauthenticated => {
-            turned_away(HandshakeRefusal::Unauthenticated, Failure::unavailable(1))
-        }
+        super::totals::Full::Unauthenticated => turned_away(HandshakeRefusal::Unauthenticated, Failure::unavailable(1)),
     })?;
     let mut place = Place { totals: door.totals.clone(), addresses: door.addresses.clone(), address: 0 };
     // Behind a trusted proxy the address is in the head, which has not been read.
@@ -136,9 +134,10 @@ async fn greet(
     accepted_at_ns: u64,
     shard: &Rc<Hosted>,
     door: &Rc<Door>,
+    config: &Config,
 ) -> Greeted {
     let mut received = Vec::new();
-    let deadline = Duration::from_millis(door.config.http.head_timeout_ms);
+    let deadline = Duration::from_millis(config.http.head_timeout_ms);
     match monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await {
         Ok(Ok(())) => {}
         // The peer went away: there is nobody to tell.
@@ -162,7 +161,7 @@ async fn greet(
             return Err((stream, away));
         }
     }
-    let (response, identity) = match upgrade(&head, is_echo, shard, door) {
+    let (response, identity) = match upgrade(&head, is_echo, shard, config) {
         Ok(upgraded) => upgraded,
         Err(away) => return Err((stream, away)),
     };
@@ -216,13 +215,13 @@ fn upgrade(
     head: &Head<'_>,
     is_echo: bool,
     shard: &Rc<Hosted>,
-    door: &Door,
+    config: &Config,
 ) -> Result<(Vec<u8>, Option<crate::auth::Identity>), TurnedAway> {
     if shard.shard.borrow().is_leaving() {
         return Err(turned_away(HandshakeRefusal::Draining, Failure::unavailable(1)));
     }
     let upgrade = check(head).map_err(|refused| turned_away(HandshakeRefusal::BadRequest, refused.failure()))?;
-    if !origin_allowed(head.header("origin"), head.header("host"), &door.config.http.allowed_origins) {
+    if !origin_allowed(head.header("origin"), head.header("host"), &config.http.allowed_origins) {
         return Err(turned_away(HandshakeRefusal::Origin, Failure::origin_forbidden()));
     }
     let mut response = Vec::with_capacity(256);
@@ -230,7 +229,7 @@ fn upgrade(
         write_accept(&mut response, &upgrade, None);
         return Ok((response, None));
     }
-    let credentials = bearer_token(head, &upgrade, door.config.auth.allow_query_token)
+    let credentials = bearer_token(head, &upgrade, config.auth.allow_query_token)
         .map_err(|error| turned_away(HandshakeRefusal::BadToken, error.failure()))?;
     let identity = match &credentials.token {
         None => None,

@@ -7,7 +7,6 @@ use super::conn::{NONE, Stage, flag};
 use crate::base::close::CloseCode;
 use crate::limits::TICK_MS;
 use crate::plane::{Plane, Slot};
-use crate::session::encode;
 use crate::telemetry::{AuthFailure, DropReason};
 use crate::wire::ws::{self, Opcode};
 
@@ -66,7 +65,7 @@ impl<P: Plane> Core<P> {
             Due::WarnOfExpiry => {
                 self.conns[slot as usize].flags |= flag::EXPIRY_WARNED;
                 let expires_at_ms = u64::from(self.conns[slot as usize].expires_at_s) * 1000;
-                self.send_private(slot, |native, out| native.token_expiring(out, expires_at_ms));
+                self.send_private(slot, |native, out, stamp| native.token_expiring(out, stamp, expires_at_ms));
             }
             Due::Close(code) => {
                 match code {

@@ -18,25 +18,55 @@ use std::sync::Arc;
 pub enum Mail {
     // --- from a connection's shard to a room's home. Full: the command is refused as `overloaded`.
     /// A room command as the bytes it came in; it is parsed where it is executed.
-    Command { from: ConnRef, user: Arc<User>, role: GlobalRole, message: Box<[u8]>, read_at_ns: u64 },
+    Command {
+        from: ConnRef,
+        user: Arc<User>,
+        role: GlobalRole,
+        message: Box<[u8]>,
+        read_at_ns: u64,
+    },
     /// One room of a resume.
     Resume(Box<ResumeRoom>),
     /// One room's share of a `get_presence`.
-    Presence { from: ConnRef, user: Arc<User>, room: Arc<str>, user_ids: Arc<[Box<str>]> },
+    Presence {
+        from: ConnRef,
+        user: Arc<User>,
+        room: Arc<str>,
+        user_ids: Arc<[Box<str>]>,
+    },
     // --- the same way, never lost: waits in the backlog.
     /// A subscription ended with its connection.
-    Disconnected { conn: ConnRef, user: Arc<User>, room: Arc<str>, is_abnormal: bool },
-    /// A subscription was wanted for a connection that is gone; nobody knows its user any more.
-    Unclaimed { conn: ConnRef, room: Arc<str> },
+    Disconnected {
+        conn: ConnRef,
+        user: Arc<User>,
+        room: Arc<str>,
+        is_abnormal: bool,
+    },
 
     // --- from a room's home to a connection's shard, never lost, in order per room.
     /// Frames for one connection.
-    Frame { to: ConnRef, frame: Bytes },
-    Subscribe { conn: ConnRef, room: Arc<str> },
-    Unsubscribe { conn: ConnRef, room: Arc<str> },
+    Frame {
+        to: ConnRef,
+        frame: Bytes,
+    },
+    Subscribe {
+        conn: ConnRef,
+        user: Arc<User>,
+        room: Arc<str>,
+    },
+    Unsubscribe {
+        conn: ConnRef,
+        room: Arc<str>,
+    },
     /// JSON of one resumed room.
-    Resumed { to: ConnRef, part: Bytes },
-    PresenceFound { to: ConnRef, online: Vec<(Box<str>, Status, u64)> },
+    Resumed {
+        to: ConnRef,
+        part: Bytes,
+    },
+    PresenceFound {
+        to: ConnRef,
+        online: Vec<(Box<str>, Status, u64)>,
+    },
     /// A frame for the room's sessions on this shard. Full: a live one is dropped and counted, a durable one waits.
     Publish {
         room: Arc<str>,
@@ -48,12 +78,29 @@ pub enum Mail {
     },
 
     // --- between a connection's shard and its user's home, never lost.
-    SignIn { conn: ConnRef, id: Box<str>, email: Option<Box<str>> },
-    SignedIn { conn: ConnRef, user: Option<Arc<User>> },
-    SignOut { conn: ConnRef, user: Arc<User> },
+    SignIn {
+        conn: ConnRef,
+        id: Box<str>,
+        email: Option<Box<str>>,
+    },
+    SignedIn {
+        conn: ConnRef,
+        user: Option<Arc<User>>,
+    },
+    SignOut {
+        conn: ConnRef,
+        user: Arc<User>,
+    },
     /// Close the connection that still holds this session, unless it is `except` (R-REC-2): to the user's home, which passes it on.
-    EndSession { user: Arc<User>, session: Ulid, except: ConnRef },
-    CloseSession { conn: ConnRef, session: Ulid },
+    EndSession {
+        user: Arc<User>,
+        session: Ulid,
+        except: ConnRef,
+    },
+    CloseSession {
+        conn: ConnRef,
+        session: Ulid,
+    },
 
     // --- from the store, the services and boot. The sender waits and tries again.
     Stored(Vec<Done>),

@@ -45,11 +45,11 @@ use crate::store::port::StorePort;
 use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
 use crate::wire::ws::FrameBuffer;
 pub use addresses::{Addresses, Refused};
-pub use connections::Opening;
-pub use front_door::Door;
 use connections::BufferPool;
+pub use connections::Opening;
 use deliver::Deliveries;
 use fanout::Fanout;
+pub use front_door::Door;
 use mail::Mail;
 use mesh::Mesh;
 use room_timers::RoomTimers;
@@ -97,6 +97,7 @@ struct Core<P: Plane> {
     tick: u32,
     started_ns: u64,
     turns: u64,
+    config: Arc<Config>,
     settings: Settings,
     verifier: Arc<Verifier>,
     resume_key: ResumeKey,
@@ -131,8 +132,6 @@ struct Core<P: Plane> {
     /// Commands to be parked.
     parking: Vec<(u32, Mail)>,
     departures: Vec<Departure>,
-    /// Subscriptions for connections that are gone.
-    unclaimed: Vec<(ConnRef, Arc<str>)>,
     /// Connections that were signed in and have held commands.
     admitted: Vec<ConnRef>,
 
@@ -169,6 +168,7 @@ impl<P: Plane> Shard<P> {
                 tick: (now.mono_ms() / crate::limits::TICK_MS) as u32,
                 started_ns: now.mono_ns,
                 turns: 0,
+                config: parts.config,
                 settings,
                 verifier: parts.verifier,
                 resume_key: parts.resume_key,
@@ -196,7 +196,6 @@ impl<P: Plane> Shard<P> {
                 retries: Vec::new(),
                 parking: Vec::new(),
                 departures: Vec::new(),
-                unclaimed: Vec::new(),
                 admitted: Vec::new(),
                 counters: Counters::default(),
                 histograms: ShardHistograms::default(),
@@ -224,6 +223,11 @@ impl<P: Plane> Shard<P> {
         Ok(slot)
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.core.config.clone()
+    }
+
     /// Checks a token that came with a request.
     pub fn verify(&mut self, token: &str) -> Result<Identity, AuthError> {
         self.core.now = self.core.plane.now();
@@ -249,10 +253,6 @@ impl<P: Plane> Shard<P> {
 impl<P: Plane> Core<P> {
     /// Something is left for `settle_rooms`.
     fn has_unsettled(&self) -> bool {
-        !(self.retries.is_empty()
-            && self.parking.is_empty()
-            && self.departures.is_empty()
-            && self.unclaimed.is_empty()
-            && self.admitted.is_empty())
+        !(self.retries.is_empty() && self.parking.is_empty() && self.departures.is_empty() && self.admitted.is_empty())
     }
 }

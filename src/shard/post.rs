@@ -1,12 +1,14 @@
 //! Opening the mail: what other threads ask of this shard, and the rooms' unfinished business.
 use super::mail::Mail;
 use super::{Departure, Shard};
+use crate::auth::Verifier;
 use crate::base::hash::home_shard;
 use crate::plane::Plane;
 use crate::rooms::effects::Requester;
 use crate::telemetry::DropReason;
 use crate::wire::envelope::Parser;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// Commands that wait for a room that is being loaded or changed, in order.
 #[derive(Default)]
@@ -19,10 +21,6 @@ impl Parked {
     /// Commands parked on one shard. A load takes a few milliseconds; at a hundred thousand commands a second that
     /// is a few hundred. More: refused as `overloaded`.
     const MAX: usize = 65_536;
-
-    pub fn len(&self) -> usize {
-        self.count
-    }
 }
 
 impl<P: Plane> Shard<P> {
@@ -45,7 +43,6 @@ impl<P: Plane> Shard<P> {
             Mail::Disconnected { conn, user, room, is_abnormal } => {
                 self.rooms.disconnected(conn, &user, &room, is_abnormal, core.now, core)
             }
-            Mail::Unclaimed { conn, room } => self.rooms.unclaimed(conn, &room, core.now, core),
             Mail::Frame { to, frame } => match core.live(to) {
                 Some(slot) => {
                     core.outbox(slot).extend_from_slice(&frame);
@@ -53,7 +50,7 @@ impl<P: Plane> Shard<P> {
                 }
                 None => core.counters.dropped.add(DropReason::Gone, 1),
             },
-            Mail::Subscribe { conn, room } => core.subscribe_here(conn, &room),
+            Mail::Subscribe { conn, user, room } => core.subscribe_here(conn, &user, &room),
             Mail::Unsubscribe { conn, room } => core.unsubscribe_here(conn, &room),
             Mail::Resumed { to, part } => core.room_resumed(to, &part),
             Mail::PresenceFound { to, online } => core.presence_found(to, online),
@@ -84,7 +81,10 @@ impl<P: Plane> Shard<P> {
             Mail::Config(config) => {
                 core.settings = (&*config).into();
                 core.native.expose_email = core.settings.expose_email;
-                self.rooms.set_settings((&*config).into());
+                let keys = core.verifier.keys().clone();
+                core.verifier = Arc::new(Verifier::new((&config.auth).into(), keys));
+                core.config = config.clone();
+                self.rooms.configure((&*config).into());
             }
             Mail::Keys(verifier) => core.verifier = verifier,
             Mail::Drain => core.begin_drain(),
@@ -127,13 +127,6 @@ impl<P: Plane> Shard<P> {
                 self.retry(room_key);
             } else if let Some(departure) = self.core.departures.pop() {
                 self.depart(departure);
-            } else if let Some((conn, room)) = self.core.unclaimed.pop() {
-                match home_shard(&room, self.core.shards) {
-                    home if home == self.core.id => {
-                        self.rooms.unclaimed(conn, &room, self.core.now, &mut self.core)
-                    }
-                    home => self.core.mesh.post(home, Mail::Unclaimed { conn, room }),
-                }
             } else if !self.core.admitted.is_empty() {
                 self.take_up_held();
             } else {

@@ -118,7 +118,7 @@ impl<P: Plane> Core<P> {
     /// A message that is no envelope (R-ENV-3): an error, and too many of them end the connection.
     pub(super) fn invalid_message(&mut self, slot: Slot, request: Option<&str>) {
         self.counters.messages_invalid += 1;
-        self.counters.refused(Code::InvalidFormat);
+        self.counters.commands_refused.add(Code::InvalidFormat, 1);
         let now_ms = self.now.mono_ms();
         let active = self.active(slot);
         if now_ms.saturating_sub(active.invalid_since_ms) > limits::INVALID_WINDOW_MS {
@@ -135,7 +135,7 @@ impl<P: Plane> Core<P> {
 
     /// An error to a connection of this shard.
     pub(super) fn refuse_here(&mut self, slot: Slot, request: &str, refusal: Refusal) {
-        self.counters.refused(refusal.code);
+        self.counters.commands_refused.add(refusal.code, 1);
         self.send_private(slot, |native, out, stamp| native.error(out, stamp, Some(request), None, &refusal));
     }
 

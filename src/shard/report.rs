@@ -36,7 +36,7 @@ impl<P: Plane> Shard<P> {
             unauthenticated: core.conns.iter().filter(|conn| is_unauthenticated(conn.stage)).count() as u64,
             users: core.users.connected() as u64,
             rooms_in_memory: rooms.rooms as u64,
-            rooms_top: rooms.top,
+            rooms_top: rooms.top.into_iter().map(|(room, sessions)| (room.to_string(), sessions)).collect(),
             queue_bytes: private as u64 + unread,
             log_bytes: core.fanout.pool.bytes_in_use() as u64,
             turns: core.turns,

@@ -29,8 +29,4 @@ impl RoomTimers {
             due(self.timers.remove(key as usize));
         }
     }
-
-    pub fn len(&self) -> usize {
-        self.timers.len()
-    }
 }

@@ -16,17 +16,21 @@ use std::sync::Arc;
 /// The counter's label for what was wrong with a token.
 pub fn auth_failure(error: &AuthError) -> AuthFailure {
     match error {
-        AuthError::Malformed | AuthError::TooLong => AuthFailure::Malformed,
-        AuthError::WrongAlgorithm => AuthFailure::Algorithm,
+        AuthError::Malformed => AuthFailure::Malformed,
+        AuthError::TooLong => AuthFailure::TooLong,
+        AuthError::WrongAlgorithm => AuthFailure::WrongAlgorithm,
         AuthError::UnknownKey { .. } => AuthFailure::UnknownKey,
-        AuthError::BadSignature => AuthFailure::Signature,
+        AuthError::BadSignature => AuthFailure::BadSignature,
+        AuthError::MissingClaim(_) => AuthFailure::MissingClaim,
+        AuthError::BadClaim(_) => AuthFailure::BadClaim,
+        AuthError::BadUser => AuthFailure::BadUser,
         AuthError::Expired => AuthFailure::Expired,
         AuthError::NotYetValid => AuthFailure::NotYetValid,
-        AuthError::WrongIssuer => AuthFailure::Issuer,
-        AuthError::WrongAudience => AuthFailure::Audience,
-        AuthError::MissingClaim(_) | AuthError::BadClaim(_) | AuthError::BadUser => AuthFailure::Claims,
-        AuthError::RoomToken | AuthError::OtherRoom => AuthFailure::Claims,
+        AuthError::WrongIssuer => AuthFailure::WrongIssuer,
+        AuthError::WrongAudience => AuthFailure::WrongAudience,
+        AuthError::RoomToken => AuthFailure::RoomToken,
         AuthError::OtherUser => AuthFailure::OtherUser,
+        AuthError::OtherRoom => AuthFailure::OtherRoom,
     }
 }
 
@@ -137,9 +141,7 @@ impl<P: Plane> Core<P> {
         record.expires_at_s = (identity.expires_at_ms / 1000) as u32;
         record.flags &= !super::conn::flag::EXPIRY_WARNED;
         self.counters.tokens_refreshed += 1;
-        self.send_private(slot, |native, out, stamp| {
-            native.refreshed(out, stamp, request, identity.expires_at_ms)
-        });
+        self.send_private(slot, |native, out, stamp| native.refreshed(out, stamp, request, identity.expires_at_ms));
         self.schedule(slot);
     }
 

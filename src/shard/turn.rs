@@ -29,7 +29,7 @@ impl<P: Plane> Shard<P> {
         self.core.plane.submit();
         let turn_ns = self.core.plane.now().mono_ns - started.mono_ns;
         self.core.histograms.turn.saturating_record(turn_ns);
-        has_mail || self.core.has_unsettled() || self.core.plane.has_completions()
+        has_mail || self.core.has_unsettled()
     }
 
     /// Whether mail came since the last turn: looked at after announcing sleep.

@@ -122,6 +122,13 @@ pub struct Port {
     gate: Arc<Gate>,
 }
 
+impl Port {
+    /// Jobs that wait for the writer.
+    pub fn queue_len(&self) -> usize {
+        self.write.len()
+    }
+}
+
 impl StorePort for Port {
     fn write(&self, job: Box<WriteJob>) -> Result<(), Box<WriteJob>> {
         self.gate.pass(job, |job| self.write.try_send(job).map_err(|refused| refused.into_inner()))

@@ -7,3 +7,8 @@ pub mod counters;
 pub mod histograms;
 pub mod labels;
 pub mod report;
+
+pub use counters::Counters;
+pub use histograms::ShardHistograms;
+pub use labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Recovered};
+pub use report::{ShardReport, StoreReport};
