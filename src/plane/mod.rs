@@ -10,8 +10,17 @@
 //! * `Ended` comes at most once per connection; the shard then calls `close`.
 //! * `send_batch` is synchronous: when it returns, each send was taken whole or is in `shortfalls`,
 //!   and no memory passed to it is looked at any more.
+//! * After `Ended` the other direction may still be open: sends and `Writable` go on until `close`.
+//! * Nothing that was asked for is certain to have begun before `submit`; sends are, at once.
 
 use crate::base::clock::Now;
+
+pub mod host;
+pub mod ring;
+pub mod sim;
+
+pub use ring::{Ring, RingOptions, SetupError};
+pub use sim::{ClientId, Faults, SimNet, SimOptions, SimPlane, SimSocket};
 
 /// Row of the plane's table; the shard's connection records use the same index.
 pub type Slot = u32;
@@ -23,9 +32,10 @@ pub const SLACK_BYTES: usize = 64;
 /// Received bytes, owned until given back to the plane.
 pub trait Received {
     /// How many bytes were received. At least 1.
+    #[allow(clippy::len_without_is_empty)] // never empty
     fn len(&self) -> usize;
 
-    /// The received bytes and, behind them, at least `SLACK_BYTES` more.
+    /// The received bytes and, behind them, `SLACK_BYTES` more.
     fn bytes(&mut self) -> &mut [u8];
 }
 
@@ -83,7 +93,8 @@ pub trait Plane {
     /// How many connections fit, fixed at start.
     fn capacity(&self) -> u32;
 
-    /// Takes over a connected socket. Gives it back when the table is full.
+    /// Takes over a connected socket. Gives it back when the table is full. Nothing is received before the
+    /// next `submit`: whoever adopts while the shard sleeps must see to one.
     fn adopt(&mut self, socket: Self::Socket) -> Result<Slot, Self::Socket>;
 
     /// Appends what has happened. Re-arms what the kernel disarmed.
@@ -93,10 +104,13 @@ pub trait Plane {
     fn give_back(&mut self, buffer: Self::Buffer);
 
     /// Sends each item's bytes to its slot, in iteration order, at most one item per slot.
-    /// A send either is taken whole or appears in `shortfalls`; nothing waits.
-    fn send_batch<'a>(&mut self, sends: &mut dyn Iterator<Item = (Slot, &'a [u8])>, shortfalls: &mut Vec<Shortfall>);
+    /// A send either is taken whole or is appended to `shortfalls`; nothing waits.
+    fn send_batch<'a, I>(&mut self, sends: I, shortfalls: &mut Vec<Shortfall>)
+    where
+        I: Iterator<Item = (Slot, &'a [u8])>;
 
-    /// Asks for one `Writable` when the connection has room again.
+    /// Asks for one `Writable` when the connection has room again, or is broken so that a send would tell.
+    /// Asking again before it came changes nothing.
     fn want_writable(&mut self, slot: Slot);
 
     /// Ends the connection: the peer sees the end of the stream, the slot comes back as `Released`.
