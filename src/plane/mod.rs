@@ -20,7 +20,7 @@ pub mod ring;
 pub mod sim;
 
 pub use ring::{Ring, RingOptions, SetupError};
-pub use sim::{ClientId, Faults, SimNet, SimOptions, SimPlane, SimSocket};
+pub use sim::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, SimRng, SimSocket};
 
 /// Row of the plane's table; the shard's connection records use the same index.
 pub type Slot = u32;
@@ -30,9 +30,9 @@ pub type Slot = u32;
 pub const SLACK_BYTES: usize = 64;
 
 /// Received bytes, owned until given back to the plane.
+#[allow(clippy::len_without_is_empty)] // never empty
 pub trait Received {
     /// How many bytes were received. At least 1.
-    #[allow(clippy::len_without_is_empty)] // never empty
     fn len(&self) -> usize;
 
     /// The received bytes and, behind them, `SLACK_BYTES` more.
@@ -104,7 +104,7 @@ pub trait Plane {
     fn give_back(&mut self, buffer: Self::Buffer);
 
     /// Sends each item's bytes to its slot, in iteration order, at most one item per slot.
-    /// A send either is taken whole or is appended to `shortfalls`; nothing waits.
+    /// A send either is taken whole or is appended to `shortfalls`, in that order; nothing waits.
     fn send_batch<'a, I>(&mut self, sends: I, shortfalls: &mut Vec<Shortfall>)
     where
         I: Iterator<Item = (Slot, &'a [u8])>;

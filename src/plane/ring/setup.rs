@@ -43,7 +43,8 @@ pub enum SetupError {
     NoMemory(Step),
     #[error(
         "no descriptor for {0} (EMFILE): RLIMIT_NOFILE is {limit} and in use. \
-         Remedy: raise it (ulimit -n; LimitNOFILE= in a unit)", step
+         Remedy: raise it (ulimit -n; LimitNOFILE= in a unit)",
+        step
     )]
     NoDescriptor { step: Step, limit: u64 },
     #[error(
@@ -114,9 +115,7 @@ pub(super) fn build(options: &RingOptions) -> Result<(Queue, &'static Pool), Set
     builder.setup_cqsize(COMPLETIONS);
     let ring = builder.build(SUBMISSIONS).map_err(|error| SetupError::from_io(Step::Ring, error))?;
     probe(&ring)?;
-    ring.submitter()
-        .register_files_sparse(options.slots)
-        .map_err(|error| SetupError::from_io(Step::Table, error))?;
+    ring.submitter().register_files_sparse(options.slots).map_err(|error| SetupError::from_io(Step::Table, error))?;
     let pool = Pool::register(&ring, options.buffers as u16, options.buffer_bytes)?;
     Ok((Queue::new(ring), pool))
 }
@@ -188,9 +187,8 @@ mod tests {
 
     #[test]
     fn failures_name_cause_and_remedy() {
-        let text = |errno, sysctl| {
-            SetupError::classify(Step::Ring, io::Error::from_raw_os_error(errno), sysctl).to_string()
-        };
+        let text =
+            |errno, sysctl| SetupError::classify(Step::Ring, io::Error::from_raw_os_error(errno), sysctl).to_string();
         assert!(text(libc::EPERM, "2").contains("sysctl -w kernel.io_uring_disabled=0"));
         assert!(text(libc::EPERM, "0").contains("seccomp"));
         assert!(text(libc::ENOSYS, "").contains("6.8"));
