@@ -512,6 +512,13 @@ fn a_full_table_gives_the_socket_back() {
 }
 
 #[test]
+fn a_table_beyond_the_descriptor_limit_is_refused_by_name() {
+    let slots = u32::try_from(host::nofile_limit() + 1).expect("a limit that fits");
+    let error = Ring::new(&RingOptions { slots, ..SMALL }).err().expect("the kernel would refuse it").to_string();
+    assert!(error.contains(&slots.to_string()) && error.contains("RLIMIT_NOFILE"), "{error}");
+}
+
+#[test]
 fn the_end_is_reported_once_and_the_other_direction_stays_open() {
     let _alone = alone();
     let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");

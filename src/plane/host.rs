@@ -211,6 +211,6 @@ mod tests {
         os_random(&mut one);
         os_random(&mut two);
         assert_ne!(one, two);
-        assert!(nofile_limit() > 0);
+        assert!(nofile_limit() > 0 && nofile_limit() <= raise_nofile_limit());
     }
 }

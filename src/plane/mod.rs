@@ -6,7 +6,8 @@
 //!
 //! Invariants, for both:
 //! * A slot is reused only after its `Released` was collected.
-//! * After `close(slot)` the shard sees nothing of that slot but `Released`, exactly once.
+//! * After `close(slot)` no `collect` reports anything of that slot but `Released`, exactly once. What an earlier
+//!   one has reported may still be in the shard's hands.
 //! * `Ended` comes at most once per connection; the shard then calls `close`.
 //! * `send_batch` is synchronous: when it returns, each send was taken whole or is in `shortfalls`,
 //!   and no memory passed to it is looked at any more.
@@ -93,8 +94,8 @@ pub trait Plane {
     /// How many connections fit, fixed at start.
     fn capacity(&self) -> u32;
 
-    /// Takes over a connected socket. Gives it back when the table is full. Nothing is received before the
-    /// next `submit`: whoever adopts while the shard sleeps must see to one.
+    /// Takes over a connected socket. Gives it back when the table is full, or the kernel has no memory for it.
+    /// Nothing is received before the next `submit`: whoever adopts while the shard sleeps must see to one.
     fn adopt(&mut self, socket: Self::Socket) -> Result<Slot, Self::Socket>;
 
     /// Appends what has happened. Re-arms what the kernel disarmed.

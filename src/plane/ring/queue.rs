@@ -100,3 +100,68 @@ impl Queue {
         self.aside.extend(self.ring.completion());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Queues that overflow at once.
+    fn tiny() -> Queue {
+        Queue::new(IoUring::builder().setup_submit_all().setup_cqsize(8).build(4).expect("ring"))
+    }
+
+    fn push_nops(queue: &mut Queue, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            // SAFETY: the request carries no pointer.
+            unsafe { queue.push(&opcode::Nop::new().build().user_data(number)) };
+        }
+        queue.enter();
+    }
+
+    fn take(queue: &mut Queue) -> Vec<u64> {
+        let mut entries = Vec::new();
+        queue.take(&mut entries);
+        entries.iter().map(cqueue::Entry::user_data).collect()
+    }
+
+    fn peek(queue: &mut Queue) -> Vec<u64> {
+        let mut seen = Vec::new();
+        queue.peek(|bits, _| seen.push(bits));
+        seen
+    }
+
+    #[test]
+    fn overflow_loses_and_reorders_nothing() {
+        let mut queue = tiny();
+        push_nops(&mut queue, 0..1_000);
+        assert_eq!(take(&mut queue), (0..1_000).collect::<Vec<_>>());
+        assert!(take(&mut queue).is_empty());
+    }
+
+    #[test]
+    fn a_look_leaves_everything_in_place() {
+        for count in [5, 1_000] {
+            let mut queue = tiny();
+            push_nops(&mut queue, 0..count);
+            let all: Vec<u64> = (0..count).collect();
+            assert_eq!(peek(&mut queue), all);
+            assert_eq!(peek(&mut queue), all);
+            push_nops(&mut queue, count..count + 1);
+            assert_eq!(take(&mut queue), (0..=count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_was_set_aside_keeps_the_descriptor_readable() {
+        let mut queue = tiny();
+        push_nops(&mut queue, 0..3);
+        queue.set_aside();
+        assert!(queue.ring.completion().is_empty());
+        queue.submit();
+        assert!(!queue.ring.completion().is_empty());
+        let taken = take(&mut queue);
+        assert_eq!((taken.len(), &taken[..3]), (4, &[0, 1, 2][..]));
+        queue.submit();
+        assert!(queue.ring.completion().is_empty(), "one nudge is enough");
+    }
+}

@@ -24,7 +24,7 @@ const QUIET_TICKS: u16 = 20;
 /// A demotion is an AsyncCancel, whose cost grows with the requests armed (6 µs at 16,000): pace it.
 const DEMOTIONS_PER_TICK: usize = 64;
 
-/// Hot rows looked at per tick, 4,096 of 16 bytes: all of a shard's in a few ticks, a few microseconds each.
+/// Hot rows looked at per tick: some ten microseconds, and all of a busy shard's within a second.
 const SCANS_PER_TICK: usize = 4_096;
 
 #[derive(Default)]

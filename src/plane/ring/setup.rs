@@ -13,7 +13,8 @@ const SUBMISSIONS: u32 = 4_096;
 /// per completion and ends multishot receives, so there is room for every connection of a busy shard to speak at once.
 const COMPLETIONS: u32 = 32_768;
 
-/// Bounds of `RingOptions::buffer_bytes`: one HTTP-less frame at least; a piece that would dwarf any message at most.
+/// Bounds of `RingOptions::buffer_bytes`. Smaller pieces cost a completion for a few bytes; larger ones mostly hold
+/// nothing, since a piece carries what one connection had sent so far.
 const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 64..=1 << 20;
 
 /// Why there is no data plane. Each text names the likely cause and the remedy.
