@@ -3,13 +3,15 @@ use crate::support::*;
 use std::collections::{BTreeMap, HashSet};
 use throng::telemetry::labels::{AuthFailure, DropReason, HandshakeRefusal};
 
+/// Name, labels in order, value.
+type Sample = (String, Vec<(String, String)>, f64);
+
 /// One family as it stands in the text.
 #[derive(Debug, Default)]
 struct Family {
     kind: String,
     help: String,
-    /// Sample name, labels in order, value.
-    samples: Vec<(String, Vec<(String, String)>, f64)>,
+    samples: Vec<Sample>,
 }
 
 impl Family {
@@ -73,7 +75,7 @@ fn check_histogram(name: &str, family: &Family) -> Result<(), String> {
     };
     let (count, _) = (value("_count")?, value("_sum")?);
     let buckets: Vec<_> = family.samples.iter().filter(|sample| sample.0.ends_with("_bucket")).collect();
-    let bound = |sample: &(String, Vec<(String, String)>, f64)| match sample.1.as_slice() {
+    let bound = |sample: &Sample| match sample.1.as_slice() {
         [(key, bound)] if key == "le" => {
             bound.replace("+Inf", "inf").parse::<f64>().map_err(|_| format!("bound {bound}"))
         }
@@ -92,8 +94,6 @@ fn check_histogram(name: &str, family: &Family) -> Result<(), String> {
     }
     Ok(())
 }
-
-type Sample = (String, Vec<(String, String)>, f64);
 
 fn parse_sample(line: &str) -> Option<Sample> {
     let name_end = line.find(['{', ' '])?;
