@@ -30,7 +30,7 @@ pub fn operator_access(caller: Caller, headers: &HeaderMap, has_admin_door: bool
 fn is_direct_loopback(peer: IpAddr, headers: &HeaderMap) -> bool {
     peer.to_canonical().is_loopback()
         && !FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name))
-        && headers.get("host").is_none_or(|host| host.to_str().is_ok_and(is_local_name))
+        && headers.get_all("host").iter().all(|host| host.to_str().is_ok_and(is_local_name))
 }
 
 /// A web page whose own name was made to resolve to 127.0.0.1 (DNS rebinding) reaches the loopback address from the

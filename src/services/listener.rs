@@ -139,3 +139,26 @@ impl Connected<IncomingStream<'_, Doorway>> for Caller {
         *stream.remote_addr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_the_connection_and_counts_it() {
+        let counts = Arc::new(ServiceCounts::default());
+        let (hand_over, handed) = HandOver::new(counts.clone());
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = socket.local_addr().unwrap();
+        // Any descriptor will do: nothing is read from it here.
+        let stream = || std::net::TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()));
+        for _ in 0..QUEUE_MAX {
+            assert!(hand_over.hand_over(stream(), Vec::new(), peer));
+        }
+        assert!(!hand_over.hand_over(stream(), Vec::new(), peer));
+        assert_eq!((counts.handed_over.load(Relaxed), counts.dropped.load(Relaxed)), (QUEUE_MAX as u64, 1));
+        drop(handed);
+        assert!(!hand_over.clone().hand_over(stream(), Vec::new(), peer));
+        assert_eq!(counts.dropped.load(Relaxed), 2);
+    }
+}

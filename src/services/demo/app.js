@@ -218,7 +218,9 @@ function enter(token) {
 $("sign-in").onsubmit = (event) => {
   event.preventDefault();
   // Another token or room is another page: nothing of the old one must remain.
-  location.hash = new URLSearchParams({ ...settings, token: $("token").value.trim(), room: $("room").value.trim() });
+  const next = new URLSearchParams({ ...settings, token: $("token").value.trim(), room: $("room").value.trim() });
+  if (location.hash === `#${next}`) location.reload();
+  else location.hash = next;
 };
 window.onhashchange = () => location.reload();
 
