@@ -174,3 +174,12 @@ fn tokens_verify_under_the_development_key() {
     }
     assert_eq!(rooms.len(), 2);
 }
+
+/// The manual's table is the printed one.
+#[test]
+fn the_manual_lists_the_keys_as_they_are() {
+    let manual = include_str!("../docs/OPERATING.md");
+    let (_, rest) = manual.split_once("<!-- keys: printed by `throng config --format markdown` -->\n").unwrap();
+    let (table, _) = rest.split_once("<!-- end of keys -->").unwrap();
+    assert_eq!(table, out(&run(&["config", "--format", "markdown"])), "print the table again");
+}

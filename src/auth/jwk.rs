@@ -123,6 +123,7 @@ fn bytes(text: &Option<String>) -> Result<Vec<u8>, KeyFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"; // RFC 8037 appendix A.2
     const EC: [&str; 2] =
@@ -187,6 +188,26 @@ mod tests {
         assert!(parse(&format!(r#"{{"keys":[{}]}}"#, keys(101)), Origin::Network).is_err());
         for bad in ["", "{}", "[]", r#"{"keys":[]}"#, r#"{"keys":{}}"#, "<html>"] {
             assert!(parse(bad, Origin::Network).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// The network may answer anything.
+        #[test]
+        fn any_document_is_read_or_refused(text in ".*", part in ".{0,20}", number in any::<u32>()) {
+            let _ = parse(&text, Origin::Network);
+            for kty in ["RSA", "EC", "OKP", "oct"] {
+                let key = serde_json::json!({
+                    "kty": kty, "crv": part, "n": part, "e": part, "x": part, "y": part, "k": part, "kid": number,
+                });
+                let _ = parse(&serde_json::json!({"keys": [key]}).to_string(), Origin::File);
+                let key = serde_json::json!({
+                    "kty": kty, "crv": if kty == "EC" { "P-256" } else { "Ed25519" }, "n": URL_SAFE_NO_PAD.encode(&part),
+                    "e": URL_SAFE_NO_PAD.encode(number.to_be_bytes()), "x": URL_SAFE_NO_PAD.encode(&part), "y": "AA",
+                    "k": URL_SAFE_NO_PAD.encode(&part),
+                });
+                let _ = parse(&serde_json::json!({"keys": [key]}).to_string(), Origin::File);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod jwks;
 pub mod keys;
 pub mod resume;
 pub mod secret_file;
+pub mod sources;
 mod token;
 pub mod verify;
 

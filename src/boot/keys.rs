@@ -1,7 +1,7 @@
 //! The keys that the configuration names (R-AUTH-2), or why the server does not start.
 use super::dev::DevKey;
 use crate::auth::jwk::Origin;
-use crate::auth::jwks::{FileFetch, HttpsFetch, KeySources};
+use crate::auth::sources::{FileFetch, HttpsFetch, KeySources};
 use crate::auth::{Algorithm, Key, KeySet, secret_file};
 use crate::config::Config;
 use std::path::Path;

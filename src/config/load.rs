@@ -155,6 +155,7 @@ impl Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn load_text(text: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let folder = tempfile::tempdir().unwrap();
@@ -240,5 +241,17 @@ mod tests {
         std::fs::write(&file, "limits.live = 4").unwrap();
         let environment = vec![("THRONG_CONFIG".into(), file.to_string_lossy().into_owned())];
         assert_eq!(load(&Inputs { environment, ..Inputs::default() }).unwrap().limits.live, 4);
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_or_refused(text in ".*", key in "[a-z._\"-]{0,20}", value in "[0-9a-z\"\\[\\]{}., -]{0,20}") {
+            for text in [&text, &format!("[limits]\n{key} = {value}\n"), &format!("{key} = {value}")] {
+                let mut loader = Loader { config: Config::default(), places: HashMap::new(), problems: vec![] };
+                loader.take_file(Path::new("t.toml"), text);
+                let shown = Problems(loader.problems.clone()).to_string();
+                prop_assert!(shown.is_empty() || loader.finish().is_err());
+            }
+        }
     }
 }
