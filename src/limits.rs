@@ -16,6 +16,27 @@ pub const JSON_DEPTH_MAX: usize = 32;
 /// Bytes of a frame before sign-in (R-AUTH-1). Larger: close 1009.
 pub const UNAUTHENTICATED_MESSAGE_BYTES_MAX: usize = 8_192;
 
+/// A token in compact form, bytes. What fits into the only frame allowed before sign-in. Longer: refused unread.
+pub const TOKEN_BYTES_MAX: usize = UNAUTHENTICATED_MESSAGE_BYTES_MAX;
+
+/// Shared secrets for HS256, bytes (R-AUTH-2; RFC 7518 section 3.2 asks for the hash's size). Shorter: no start.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// RSA moduli, bits. Below: breakable. Above: the verifier does not take it, and a verification would cost milliseconds.
+pub const RSA_BITS_MIN: usize = 2_048;
+pub const RSA_BITS_MAX: usize = 4_096;
+
+/// A token without `kid` is tried against at most this many keys: each try costs a signature verification, and anyone
+/// may send such tokens. More keys of its algorithm: the token is refused as of an unknown key.
+pub const KEYS_TRIED_MAX: usize = 4;
+
+/// A JSON Web Key Set, bytes and keys. Providers publish 2 to 10 keys. Longer: refused, known keys stay.
+pub const JWKS_BYTES_MAX: u64 = 1 << 20;
+pub const JWKS_KEYS_MAX: usize = 100;
+
+/// An unknown `kid` makes the key set be read again at most this often, ms (R-AUTH-2).
+pub const JWKS_UNKNOWN_KID_MS: u64 = 30_000;
+
 /// Fragments of one message. A message of `ws.max_message_bytes` in larger pieces needs few; an endless row of empty
 /// fragments costs CPU without ever reaching the size limit. More: close 1008-like protocol abuse, 1002.
 pub const FRAGMENTS_MAX: u32 = 4_096;
