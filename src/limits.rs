@@ -91,3 +91,40 @@ pub const MAILBOX_MAX: usize = 4_096;
 
 /// The tick of the shard's timers, ms. Typing expiry (6 s) and occupancy (1 s) are the finest deadlines there are.
 pub const TICK_MS: u64 = 100;
+
+/// How long a room without subscribers stays in memory after commands that waited for it were let go, ms; a missing room is known
+/// to be missing for as long. Shorter than it takes to try those commands again: they load the room once more. Longer: names that
+/// nobody uses hold memory.
+pub const ROOM_LINGER_MS: u64 = 1_000;
+
+/// Joins of one room that wait for missed events from disk (about 150 bytes each). More: `overloaded`, and a resume goes on without
+/// recovery. All of them wait for one read, so the wait is short.
+pub const HELD_JOINS_MAX: usize = 1_024;
+
+/// Refused messages of one room that wait to hear whether they are repeats. More: refused without asking, and a repeat among them
+/// gets its first result only when it is tried again, later.
+pub const PROBES_MAX: usize = 64;
+
+/// Users of one room whose typing is followed (32 bytes each). More: not relayed, and counted.
+pub const TYPING_USERS_MAX: usize = 256;
+
+/// Users of one room whose last message is remembered while slow mode is on. More: the surplus is not slowed down.
+pub const SLOW_MODE_USERS_MAX: usize = 65_536;
+
+/// Roles that one room keeps in memory: all members of a private room, moderators and owners of a public one. More: `limit_reached`.
+pub const ROLES_MAX: usize = 100_000;
+
+/// Newest durable events of one room in memory, bytes; beyond it (or `recovery.limit` events) the oldest go, save the messages of
+/// a snapshot. Smaller: more recoveries read the disk. Larger: every active room costs as much.
+pub const WINDOW_BYTES_MAX: usize = 131_072;
+
+/// `retryAfterMs` of `overloaded` when a store queue is full, ms. A full queue of 16,384 writes drains in well under a second.
+pub const OVERLOADED_RETRY_MS: u64 = 1_000;
+
+/// Characters of a room's name and description, seconds of slow mode (R-ROOM-1, R-MOD-2). More: `invalid_argument`.
+pub const ROOM_NAME_CHARS_MAX: usize = 100;
+pub const ROOM_DESCRIPTION_CHARS_MAX: usize = 500;
+pub const SLOW_MODE_S_MAX: u32 = 21_600;
+
+/// Rooms listed by number of connections in `/stats` (R-OPS-1).
+pub const TOP_ROOMS_MAX: usize = 100;
