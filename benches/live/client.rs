@@ -74,6 +74,8 @@ pub struct Swarm {
     outbox: Outbox,
     /// Text messages received since the start.
     pub messages: u64,
+    /// Reads that brought them: messages / reads says how many the server had put into one send, or a little more.
+    pub reads: u64,
 }
 
 impl Swarm {
@@ -88,6 +90,7 @@ impl Swarm {
             buffer: vec![0; 256 << 10].into_boxed_slice(),
             outbox: Outbox::default(),
             messages: 0,
+            reads: 0,
         })
     }
 
@@ -217,6 +220,7 @@ impl Swarm {
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(format!("read: {e}")),
             };
+            self.reads += 1;
             let mut joined = std::mem::take(&mut connection.partial);
             let data = if joined.is_empty() {
                 &self.buffer[..read]

@@ -42,6 +42,10 @@ pub struct Sample {
     pub share: f64,
     /// The thread that used most of it, and its share.
     pub busiest: (String, f64),
+    /// Messages per read of the client: how far the server gathers what it sends to one connection.
+    pub per_read: f64,
+    /// CPU of the client over the time that passed. Near 1.0 the client was a limit too.
+    pub client_share: f64,
     pub message_bytes: usize,
 }
 
@@ -100,9 +104,12 @@ fn join(swarm: &mut Swarm, workload: &Workload, signer: &Signer, total: usize) -
 fn window(swarm: &mut Swarm, load: &mut impl Counted, server: &Server, pace: &Pace) -> Result<Sample, String> {
     swarm.start(|outbox: &mut Outbox| load.begin(outbox))?;
     run_for(swarm, load, pace.warm_up)?;
+    let (client_used, messages, reads) = (Usage::of(std::process::id())?, swarm.messages, swarm.reads);
     let (count, used, start) = (load.count(), Usage::of(server.pid())?, Instant::now());
     run_for(swarm, load, pace.window)?;
     let (now_used, elapsed) = (Usage::of(server.pid())?, start.elapsed().as_secs_f64());
+    let client = Usage::of(std::process::id())?.process.saturating_sub(client_used.process).as_secs_f64();
+    let per_read = (swarm.messages - messages) as f64 / (swarm.reads - reads).max(1) as f64;
     let done = load.count() - count;
     if done == 0 {
         return Err("no work was done in the window".into());
@@ -117,6 +124,8 @@ fn window(swarm: &mut Swarm, load: &mut impl Counted, server: &Server, pace: &Pa
         per_second: done as f64 / elapsed,
         share: cpu / elapsed,
         busiest: (thread, busy.as_secs_f64() / elapsed),
+        per_read,
+        client_share: client / elapsed,
         message_bytes: load.message_bytes(),
     })
 }

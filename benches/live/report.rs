@@ -39,33 +39,29 @@ impl Series {
         };
         println!("\n{}: {}; unit: {unit}", self.workload.name, self.workload.about);
         println!(
-            "  {:<7} {:>9} {:>15}  {:>18}  {:>18}  {:>10} {:>6}  {:<22} {:>6}",
-            "peer",
-            "us CPU",
-            "min-max",
-            "x bun (min-max)",
-            "x floor (min-max)",
-            "per s",
-            "core",
-            "busiest thread",
-            "bytes"
+            "  {:<7} {:>8} {:>15}  {:>17}  {:>17}  {:>9} {:>6} {:>6} {:>8} {:>6}  busiest server thread",
+            "peer", "us CPU", "min-max", "x bun", "x floor", "per s", "core", "client", "per read", "bytes",
         );
         for peer in Peer::ALL {
             let samples = self.of(peer);
             let Some(last) = samples.last() else { continue };
-            let cpu: Vec<f64> = samples.iter().map(|sample| sample.cpu_us).collect();
+            let all = |of: fn(&Sample) -> f64| samples.iter().map(|sample| of(sample)).collect::<Vec<f64>>();
+            let cpu = all(|sample| sample.cpu_us);
             let (low, high) = spread(&cpu);
             println!(
-                "  {:<7} {:>9.3} {:>15}  {:>18}  {:>18}  {:>10.0} {:>5.0}%  {:<22} {:>6}",
+                "  {:<7} {:>8.3} {:>15}  {:>17}  {:>17}  {:>9.0} {:>5.0}% {:>5.0}% {:>8.1} {:>6}  {} {:.0}%",
                 peer.name(),
                 median(&cpu),
                 format!("{low:.3}-{high:.3}"),
                 ratio(&self.ratios(peer, Peer::Bun)),
                 ratio(&self.ratios(peer, Peer::Floor)),
-                median(&samples.iter().map(|sample| sample.per_second).collect::<Vec<_>>()),
-                100.0 * median(&samples.iter().map(|sample| sample.share).collect::<Vec<_>>()),
-                format!("{} {:.0}%", last.busiest.0, 100.0 * last.busiest.1),
+                median(&all(|sample| sample.per_second)),
+                100.0 * median(&all(|sample| sample.share)),
+                100.0 * median(&all(|sample| sample.client_share)),
+                median(&all(|sample| sample.per_read)),
                 last.message_bytes,
+                last.busiest.0,
+                100.0 * last.busiest.1,
             );
         }
     }

@@ -109,11 +109,15 @@ impl Workload {
     }
 }
 
-/// The first `"type":` of an envelope decides; ids and times before it are short.
+/// The first `"type":` of an envelope decides. It mostly stands behind an id of the server, `{"id":"evt_` and a ULID.
 fn is_type(payload: &[u8], quoted: &[u8]) -> bool {
-    let head = &payload[..payload.len().min(160)];
-    let Some(at) = memchr::memmem::find(head, br#""type":"#) else { return false };
-    head[at + 7..].starts_with(quoted)
+    const KEY: &[u8] = br#""type":"#;
+    const USUAL: usize = r#"{"id":"evt_01ARZ3NDEKTSV4RRFFQ69G5FAV","#.len();
+    let at = match payload.get(USUAL..).is_some_and(|rest| rest.starts_with(KEY)) {
+        true => Some(USUAL),
+        false => memchr::memmem::find(&payload[..payload.len().min(160)], KEY),
+    };
+    at.is_some_and(|at| payload[at + KEY.len()..].starts_with(quoted))
 }
 
 fn refused(payload: &[u8]) -> Result<(), String> {
