@@ -291,7 +291,7 @@ impl Load for Fanout {
         self.count += 1;
         self.message_bytes = payload.len();
         let sender = connection / self.stride;
-        let is_sender = connection % self.stride == 0 && sender < self.depth;
+        let is_sender = connection.is_multiple_of(self.stride) && sender < self.depth;
         if is_sender && !self.is_ending && self.received[connection] + self.depth as u64 > self.next[sender] {
             self.send(sender, outbox);
         }
