@@ -16,6 +16,27 @@ pub const JSON_DEPTH_MAX: usize = 32;
 /// Bytes of a frame before sign-in (R-AUTH-1). Larger: close 1009.
 pub const UNAUTHENTICATED_MESSAGE_BYTES_MAX: usize = 8_192;
 
+/// A token in compact form, bytes. What fits into the only frame allowed before sign-in. Longer: refused unread.
+pub const TOKEN_BYTES_MAX: usize = UNAUTHENTICATED_MESSAGE_BYTES_MAX;
+
+/// Shared secrets for HS256, bytes (R-AUTH-2; RFC 7518 section 3.2 asks for the hash's size). Shorter: no start.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// RSA moduli, bits. Below: breakable. Above: the verifier does not take it, and a verification would cost milliseconds.
+pub const RSA_BITS_MIN: usize = 2_048;
+pub const RSA_BITS_MAX: usize = 4_096;
+
+/// A token without `kid` is tried against at most this many keys: each try costs a signature verification, and anyone
+/// may send such tokens. More keys of its algorithm: the token is refused as of an unknown key.
+pub const KEYS_TRIED_MAX: usize = 4;
+
+/// A JSON Web Key Set, bytes and keys. Providers publish 2 to 10 keys. Longer: refused, known keys stay.
+pub const JWKS_BYTES_MAX: u64 = 1 << 20;
+pub const JWKS_KEYS_MAX: usize = 100;
+
+/// An unknown `kid` makes the key set be read again at most this often, ms (R-AUTH-2).
+pub const JWKS_UNKNOWN_KID_MS: u64 = 30_000;
+
 /// Fragments of one message. A message of `ws.max_message_bytes` in larger pieces needs few; an endless row of empty
 /// fragments costs CPU without ever reaching the size limit. More: close 1008-like protocol abuse, 1002.
 pub const FRAGMENTS_MAX: u32 = 4_096;
@@ -32,6 +53,22 @@ pub const HISTORY_PAGE_MAX: u32 = 100;
 
 /// Users in one `get_presence` (R-PRES-4).
 pub const PRESENCE_QUERY_MAX: usize = 100;
+
+/// Rooms in one `resume` (R-REC-2): what a session may be subscribed to by default. More: `invalid_argument`.
+pub const RESUME_ROOMS_MAX: usize = 128;
+
+/// Characters of an `epoch` (product section 2). Longer: `invalid_argument`.
+pub const EPOCH_CHARS_MAX: usize = 16;
+
+/// Characters of a room's name and description (R-ROOM-1).
+pub const ROOM_NAME_CHARS_MAX: usize = 100;
+pub const ROOM_DESCRIPTION_CHARS_MAX: usize = 500;
+
+/// Slow mode, seconds (R-MOD-2): six hours.
+pub const SLOW_MODE_S_MAX: u32 = 21_600;
+
+/// Messages in a `get_history` page that names no limit (R-CHAT-6).
+pub const HISTORY_PAGE_DEFAULT: u32 = 50;
 
 /// Seconds without message, typing or `activity` until a user counts as idle (R-PRES-4).
 pub const IDLE_AFTER_S: u32 = 300;
@@ -54,3 +91,40 @@ pub const MAILBOX_MAX: usize = 4_096;
 
 /// The tick of the shard's timers, ms. Typing expiry (6 s) and occupancy (1 s) are the finest deadlines there are.
 pub const TICK_MS: u64 = 100;
+
+/// How long a room without subscribers stays in memory after commands that waited for it were let go, ms; a missing room is known
+/// to be missing for as long. Shorter than it takes to try those commands again: they load the room once more. Longer: names that
+/// nobody uses hold memory.
+pub const ROOM_LINGER_MS: u64 = 1_000;
+
+/// Joins of one room that wait for missed events from disk (about 150 bytes each). More: `overloaded`, and a resume goes on without
+/// recovery. All of them wait for one read, so the wait is short.
+pub const HELD_JOINS_MAX: usize = 1_024;
+
+/// Refused messages of one room that wait to hear whether they are repeats. More: refused without asking, and a repeat among them
+/// gets its first result only when it is tried again, later.
+pub const PROBES_MAX: usize = 64;
+
+/// Users of one room whose typing is followed (32 bytes each). More: not relayed, and counted.
+pub const TYPING_USERS_MAX: usize = 256;
+
+/// Users of one room whose last message is remembered while slow mode is on. More: the surplus is not slowed down.
+pub const SLOW_MODE_USERS_MAX: usize = 65_536;
+
+/// Roles that one room keeps in memory: all members of a private room, moderators and owners of a public one. More: `limit_reached`.
+pub const ROLES_MAX: usize = 100_000;
+
+/// Newest durable events of one room in memory, bytes; beyond it (or `recovery.limit` events) the oldest go, save the messages of
+/// a snapshot. Smaller: more recoveries read the disk. Larger: every active room costs as much.
+pub const WINDOW_BYTES_MAX: usize = 131_072;
+
+/// `retryAfterMs` of `overloaded` when a store queue is full, ms. A full queue of 16,384 writes drains in well under a second.
+pub const OVERLOADED_RETRY_MS: u64 = 1_000;
+
+/// Characters of a room's name and description, seconds of slow mode (R-ROOM-1, R-MOD-2). More: `invalid_argument`.
+pub const ROOM_NAME_CHARS_MAX: usize = 100;
+pub const ROOM_DESCRIPTION_CHARS_MAX: usize = 500;
+pub const SLOW_MODE_S_MAX: u32 = 21_600;
+
+/// Rooms listed by number of connections in `/stats` (R-OPS-1).
+pub const TOP_ROOMS_MAX: usize = 100;

@@ -1,3 +1,9 @@
+//! The binary: everything is in the library, where tests reach it.
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {}
+
+fn main() -> ExitCode {
+    throng::boot::cli::main()
+}

@@ -6,12 +6,22 @@
 //!
 //! Invariants, for both:
 //! * A slot is reused only after its `Released` was collected.
-//! * After `close(slot)` the shard sees nothing of that slot but `Released`, exactly once.
+//! * After `close(slot)` no `collect` reports anything of that slot but `Released`, exactly once. What an earlier
+//!   one has reported may still be in the shard's hands.
 //! * `Ended` comes at most once per connection; the shard then calls `close`.
 //! * `send_batch` is synchronous: when it returns, each send was taken whole or is in `shortfalls`,
 //!   and no memory passed to it is looked at any more.
+//! * After `Ended` the other direction may still be open: sends and `Writable` go on until `close`.
+//! * Nothing that was asked for is certain to have begun before `submit`; sends are, at once.
 
 use crate::base::clock::Now;
+
+pub mod host;
+pub mod ring;
+pub mod sim;
+
+pub use ring::{Ring, RingOptions, SetupError};
+pub use sim::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, SimRng, SimSocket};
 
 /// Row of the plane's table; the shard's connection records use the same index.
 pub type Slot = u32;
@@ -21,11 +31,12 @@ pub type Slot = u32;
 pub const SLACK_BYTES: usize = 64;
 
 /// Received bytes, owned until given back to the plane.
+#[allow(clippy::len_without_is_empty)] // never empty
 pub trait Received {
     /// How many bytes were received. At least 1.
     fn len(&self) -> usize;
 
-    /// The received bytes and, behind them, at least `SLACK_BYTES` more.
+    /// The received bytes and, behind them, `SLACK_BYTES` more.
     fn bytes(&mut self) -> &mut [u8];
 }
 
@@ -83,7 +94,8 @@ pub trait Plane {
     /// How many connections fit, fixed at start.
     fn capacity(&self) -> u32;
 
-    /// Takes over a connected socket. Gives it back when the table is full.
+    /// Takes over a connected socket. Gives it back when the table is full, or the kernel has no memory for it.
+    /// Nothing is received before the next `submit`: whoever adopts while the shard sleeps must see to one.
     fn adopt(&mut self, socket: Self::Socket) -> Result<Slot, Self::Socket>;
 
     /// Appends what has happened. Re-arms what the kernel disarmed.
@@ -93,10 +105,13 @@ pub trait Plane {
     fn give_back(&mut self, buffer: Self::Buffer);
 
     /// Sends each item's bytes to its slot, in iteration order, at most one item per slot.
-    /// A send either is taken whole or appears in `shortfalls`; nothing waits.
-    fn send_batch<'a>(&mut self, sends: &mut dyn Iterator<Item = (Slot, &'a [u8])>, shortfalls: &mut Vec<Shortfall>);
+    /// A send either is taken whole or is appended to `shortfalls`, in that order; nothing waits.
+    fn send_batch<'a, I>(&mut self, sends: I, shortfalls: &mut Vec<Shortfall>)
+    where
+        I: Iterator<Item = (Slot, &'a [u8])>;
 
-    /// Asks for one `Writable` when the connection has room again.
+    /// Asks for one `Writable` when the connection has room again, or is broken so that a send would tell.
+    /// Asking again before it came changes nothing.
     fn want_writable(&mut self, slot: Slot);
 
     /// Ends the connection: the peer sees the end of the stream, the slot comes back as `Released`.

@@ -58,8 +58,10 @@ pub trait Effects {
     /// Gives the job back if the store's queue is full.
     fn write(&mut self, job: Box<WriteJob>) -> Result<(), Box<WriteJob>>;
     fn read(&mut self, job: Box<ReadJob>) -> Result<(), Box<ReadJob>>;
+    /// Hands the timer to `Rooms::timer` at that time or later, never earlier.
     fn timer(&mut self, at_mono_ms: u64, timer: RoomTimer);
-    /// Commands that were answered with `Handled::Later` for this room can be tried again, in order.
+    /// Commands that were answered with `Handled::Later` for this room can be tried again, in order, once the call into `Rooms` has
+    /// returned.
     fn retry(&mut self, room_key: u32);
     fn new_id(&mut self) -> Ulid;
     /// Counts something by a constant name, for `/metrics`.
@@ -72,6 +74,7 @@ pub trait Effects {
 pub enum Handled {
     /// Executed or refused; whatever there is to say was said.
     Done,
-    /// The room is being loaded or changed. The shard keeps the command and tries again on `Effects::retry`.
+    /// The room is being loaded or changed. The command took no effect. The shard keeps it, and behind it what the same connection
+    /// sends to that room later (R-ENV-4), and tries again on `Effects::retry`.
     Later { room_key: u32 },
 }

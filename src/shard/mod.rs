@@ -1,1 +1,258 @@
-//! shard
+//! A shard: one thread that owns its connections, its broadcast logs and the rooms and users whose home it is.
+//!
+//! The walk of a message, in the order of the files:
+//! `receive` (bytes → messages) → `commands` (messages → commands; session commands end here) → the domain (`rooms`), on this
+//! shard or, through `mail`, on the room's home → `effects` (events → frames) → `fanout` (one append to the room's log)
+//! → `deliver` (one send per connection and round).
+//!
+//! Absences: a shard takes no lock, waits for nobody, and sleeps only where its host waits for the plane. Nothing per connection is
+//! allocated while it is idle, nothing per delivery at all.
+mod addresses;
+mod commands;
+mod conn;
+mod connections;
+mod deliver;
+mod drain;
+mod effects;
+mod fanout;
+mod front_door;
+pub mod host;
+mod liveness;
+mod log;
+pub mod mail;
+pub mod mesh;
+mod post;
+mod receive;
+mod report;
+mod room_timers;
+mod settings;
+mod sign_in;
+mod totals;
+mod turn;
+mod users;
+pub mod wheel;
+
+use crate::auth::{AuthError, Identity, ResumeKey, Verifier};
+use crate::base::clock::Now;
+use crate::base::user::User;
+use crate::config::Config;
+use crate::ids::{ConnRef, UlidSource};
+use crate::plane::{Completion, Plane, SLACK_BYTES, Slot};
+use crate::rooms::Rooms;
+use crate::rooms::effects::RoomTimer;
+use crate::session::encode::{Encoder, Native};
+use crate::store::port::StorePort;
+use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
+use crate::wire::ws::FrameBuffer;
+pub use addresses::{Addresses, Refused};
+use connections::BufferPool;
+pub use connections::Opening;
+use deliver::Deliveries;
+use fanout::Fanout;
+pub use front_door::Door;
+use mail::Mail;
+use mesh::Mesh;
+use room_timers::RoomTimers;
+use settings::Settings;
+use slab::Slab;
+use std::sync::Arc;
+pub use totals::Totals;
+use users::Users;
+use wheel::Wheel;
+
+/// What a shard is made of besides its plane.
+pub struct Parts {
+    pub id: u16,
+    pub shards: u16,
+    pub config: Arc<Config>,
+    pub verifier: Arc<Verifier>,
+    pub resume_key: ResumeKey,
+    /// Called with the `kid` of a token whose key is not known; must not block.
+    pub unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    pub addresses: Arc<Addresses>,
+    pub totals: Arc<Totals>,
+    pub mesh: Mesh,
+    pub store: Box<dyn StorePort>,
+    pub ids: UlidSource,
+}
+
+/// See the module.
+pub struct Shard<P: Plane> {
+    core: Core<P>,
+    /// The rooms whose home is here.
+    rooms: Rooms,
+    tools: commands::Tools,
+    parked: post::Parked,
+    completions: Vec<Completion<P::Buffer>>,
+    due: Vec<RoomTimer>,
+}
+
+/// Everything but the domain, which acts on it through `Effects`.
+struct Core<P: Plane> {
+    id: u16,
+    shards: u16,
+    plane: P,
+    now: Now,
+    /// `now` in units of `limits::TICK_MS`.
+    tick: u32,
+    started_ns: u64,
+    turns: u64,
+    config: Arc<Config>,
+    settings: Settings,
+    verifier: Arc<Verifier>,
+    resume_key: ResumeKey,
+    unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    native: Encoder<Native>,
+    ids: UlidSource,
+
+    /// By the plane's slot.
+    conns: Vec<conn::Conn>,
+    actives: Slab<conn::Active>,
+    buffers: BufferPool,
+    /// Connections whose slot was not released yet.
+    open: u64,
+    /// One timer per connection; the key is its slot.
+    wheel: Wheel,
+    expired: Vec<u32>,
+    fanout: Fanout,
+    deliveries: Deliveries,
+    frame: FrameBuffer,
+    users: Users,
+    addresses: Arc<Addresses>,
+    totals: Arc<Totals>,
+
+    mesh: Mesh,
+    mail: Vec<Mail>,
+    store: Box<dyn StorePort>,
+    /// Jobs handed to the store that have not come back.
+    jobs_in_flight: u64,
+    room_timers: RoomTimers,
+    /// Rooms whose parked commands can be tried again.
+    retries: Vec<u32>,
+    /// Commands to be parked.
+    parking: Vec<(u32, Mail)>,
+    departures: Vec<Departure>,
+    /// Connections that were signed in and have held commands.
+    admitted: Vec<ConnRef>,
+
+    counters: Counters,
+    histograms: ShardHistograms,
+    drain: Option<drain::Drain>,
+    is_stopped: bool,
+}
+
+/// A subscription that ended with its connection; its room's home is to be told.
+struct Departure {
+    conn: ConnRef,
+    user: Arc<User>,
+    room: Arc<str>,
+    is_abnormal: bool,
+}
+
+impl<P: Plane> Shard<P> {
+    pub fn new(plane: P, parts: Parts) -> Shard<P> {
+        let now = plane.now();
+        let settings = Settings::from(&*parts.config);
+        let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
+        Shard {
+            rooms: Rooms::new(parts.id, (&*parts.config).into()),
+            tools: commands::Tools::default(),
+            parked: post::Parked::default(),
+            completions: Vec::new(),
+            due: Vec::new(),
+            core: Core {
+                id: parts.id,
+                shards: parts.shards,
+                plane,
+                now,
+                tick: (now.mono_ms() / crate::limits::TICK_MS) as u32,
+                started_ns: now.mono_ns,
+                turns: 0,
+                config: parts.config,
+                settings,
+                verifier: parts.verifier,
+                resume_key: parts.resume_key,
+                unknown_key: parts.unknown_key,
+                native,
+                ids: parts.ids,
+                conns: Vec::new(),
+                actives: Slab::new(),
+                buffers: BufferPool::default(),
+                open: 0,
+                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
+                wheel: Wheel::new(512),
+                expired: Vec::new(),
+                fanout: Fanout::default(),
+                deliveries: Deliveries::default(),
+                frame: FrameBuffer::default(),
+                users: Users::default(),
+                addresses: parts.addresses,
+                totals: parts.totals,
+                mesh: parts.mesh,
+                mail: Vec::new(),
+                store: parts.store,
+                jobs_in_flight: 0,
+                room_timers: RoomTimers::new(),
+                retries: Vec::new(),
+                parking: Vec::new(),
+                departures: Vec::new(),
+                admitted: Vec::new(),
+                counters: Counters::default(),
+                histograms: ShardHistograms::default(),
+                drain: None,
+                is_stopped: false,
+            },
+        }
+    }
+
+    /// Takes over an upgraded socket: signs its user in if the request carried a token, and reads what came behind the request.
+    /// Gives the socket back if the plane's table is full. The next turn sends.
+    pub fn open(&mut self, socket: P::Socket, opening: Opening) -> Result<Slot, P::Socket> {
+        self.core.now = self.core.plane.now();
+        let slot = self.core.adopt(socket, &opening)?;
+        if let Some(identity) = &opening.identity {
+            self.core.begin_session(slot, identity);
+        }
+        if !opening.received.is_empty() {
+            let mut input = opening.received;
+            let end = input.len();
+            input.resize(end + SLACK_BYTES, 0);
+            self.read(slot, &mut input, end);
+        }
+        self.settle_rooms();
+        Ok(slot)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.core.config.clone()
+    }
+
+    /// Checks a token that came with a request.
+    pub fn verify(&mut self, token: &str) -> Result<Identity, AuthError> {
+        self.core.now = self.core.plane.now();
+        self.core.verify(token)
+    }
+
+    /// A drain or stop has begun: newcomers are refused.
+    pub fn is_leaving(&self) -> bool {
+        self.core.drain.is_some() || self.core.is_stopped
+    }
+
+    /// Counts a handshake that did not become a connection.
+    pub fn count_refused(&mut self, reason: HandshakeRefusal) {
+        self.core.counters.handshakes_refused.add(reason, 1);
+    }
+
+    /// For hosts: the plane's own handle.
+    pub fn plane(&mut self) -> &mut P {
+        &mut self.core.plane
+    }
+}
+
+impl<P: Plane> Core<P> {
+    /// Something is left for `settle_rooms`.
+    fn has_unsettled(&self) -> bool {
+        !(self.retries.is_empty() && self.parking.is_empty() && self.departures.is_empty() && self.admitted.is_empty())
+    }
+}

@@ -144,7 +144,7 @@ pub struct Append {
 
 #[derive(Clone, Debug)]
 pub struct CreateRoom {
-    /// `pk`, `last_offset` and `member_count` are filled in by the writer.
+    /// `pk`, `epoch`, `last_offset` and `member_count` are filled in by the writer; every creation has an epoch of its own.
     pub row: RoomRow,
     /// First members with their roles: owner, or both users of a direct room.
     pub members: Vec<(Box<str>, Role)>,
@@ -234,7 +234,8 @@ pub enum Outcome {
     Conflict,
     /// Append with `probe`: not used.
     Unused,
-    /// CreateRoom: made, with this key. For a direct room that exists already: that room, `is_new` false.
+    /// CreateRoom: made, with this key. For a direct room that exists already: that room, `is_new` false. The image has no
+    /// `recent` events.
     Created {
         image: Box<RoomImage>,
         is_new: bool,
@@ -246,6 +247,7 @@ pub enum Outcome {
     },
     Deleted,
     Room(Option<Box<RoomImage>>),
+    /// History, Events: oldest first. `has_more`: there is more in the direction of reading.
     Page {
         rows: Vec<EventRow>,
         has_more: bool,
@@ -293,9 +295,17 @@ pub trait Writer: Send {
 
     /// Whether a write would succeed now: for `/readyz`.
     fn probe(&mut self) -> bool;
+
+    /// One small step of work that nobody waits for, such as `history.retention_days`; called when no job waits, and
+    /// now and then when jobs always wait. True: there is more to do at once.
+    fn housekeep(&mut self, _now_ms: u64) -> bool {
+        false
+    }
 }
 
+/// One of the readers of a back end.
 pub trait Reader: Send {
+    /// Answers with `Room`, `Page`, `NoRoom` or `Failed`.
     fn read(&mut self, read: &Read) -> Outcome;
 }
 

@@ -1,0 +1,225 @@
+//! The io_uring plane: one ring per shard, hosted by whoever waits on its descriptor.
+//!
+//! Sockets live in the ring's own table, so that they cost no descriptors of the process. Input is waited for in
+//! two tiers (`receive`), output is handed over synchronously (`send`), and a close makes sure that the peer hears
+//! of it (`close`). Every mechanism here rests on rules of the kernel that were found out by measuring:
+//!
+//! * A pending request holds its file: whatever is armed is counted per row, and a row is closed only at zero.
+//! * All polls are one-shot. A multishot poll survives shutdown and close, and pins the socket.
+//! * Receives are armed only when the shard has given its buffers back; on an empty buffer ring they fail at once.
+//! * No request of this ring points at memory of the caller beyond one `send_batch`.
+//! * The completion queue is empty, or the ring's descriptor is readable: a wait on it misses nothing.
+mod buffers;
+mod close;
+mod queue;
+mod receive;
+mod send;
+mod setup;
+mod table;
+mod token;
+mod wake;
+
+pub use buffers::Buffer;
+pub use setup::{SetupError, Step};
+
+use self::buffers::Pool;
+use self::close::Closing;
+use self::queue::Queue;
+use self::receive::Receiving;
+use self::table::Table;
+use self::token::{Kind, Token};
+use self::wake::Doorbell;
+use crate::base::clock::Now;
+use crate::base::mailbox::Wake;
+use crate::plane::{Completion, Plane, PlaneStats, Shortfall, Slot, host};
+use io_uring::{cqueue, squeue};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Sizes of one ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingOptions {
+    /// Rows of the table: connections at a time. The kernel allows at most RLIMIT_NOFILE per ring; a row costs
+    /// 16 bytes here once used and 8 in the kernel at once.
+    pub slots: u32,
+    /// Receive buffers, a power of two up to 32,768. They bound what one turn can receive: too few and busy turns
+    /// are cut short (`PlaneStats::out_of_buffers`), too many and they fall out of the cache.
+    pub buffers: u32,
+    /// Bytes of one buffer, 64 to 1 MiB. The memory is `buffers` times this, plus 64 bytes of slack each.
+    pub buffer_bytes: u32,
+}
+
+/// Enters that one `collect` makes on behalf of connections that turned out to be readable. What is left then
+/// keeps the descriptor readable and is next turn's: the bound keeps a turn short.
+const ROUNDS: usize = 2;
+
+/// See the module. Stays in the thread that made it: the kernel accepts requests from that one only.
+pub struct Ring {
+    queue: Queue,
+    table: Table,
+    pool: &'static Pool,
+    receiving: Receiving,
+    closing: Closing,
+    doorbell: Doorbell,
+    /// Number of the last batch of sends; tells its completions from those of earlier ones.
+    batch: u32,
+    /// Kept for its allocation.
+    completions: Vec<cqueue::Entry>,
+    stats: PlaneStats,
+}
+
+impl Ring {
+    /// Needs Linux 6.8. The calling thread is the ring's from now on.
+    pub fn new(options: &RingOptions) -> Result<Ring, SetupError> {
+        let (queue, pool) = setup::build(options)?;
+        let doorbell = Doorbell::new().map_err(|error| SetupError::from_io(Step::Waker, error))?;
+        let mut ring = Ring {
+            queue,
+            table: Table::new(options.slots),
+            pool,
+            receiving: Receiving::default(),
+            closing: Closing::new(&doorbell),
+            doorbell,
+            batch: 0,
+            completions: Vec::new(),
+            stats: PlaneStats::default(),
+        };
+        ring.arm_doorbell();
+        ring.queue.enter();
+        Ok(ring)
+    }
+
+    /// Makes the ring's descriptor readable from any thread.
+    pub fn waker(&self) -> Box<dyn Wake> {
+        self.doorbell.waker()
+    }
+
+    /// Queues a request about a slot.
+    fn ask(&mut self, kind: Kind, slot: Slot, entry: squeue::Entry) {
+        let token = Token::new(kind, self.table.row(slot).generation, slot);
+        // SAFETY: none of the requests that come here points at memory: polls, receives into the buffer ring,
+        // cancels, installs, shutdowns and closes. Sends have their own way.
+        unsafe { self.queue.push(&entry.user_data(token.to_bits())) };
+    }
+
+    /// Like `ask`, for a request that holds the row's file until it completes.
+    fn arm(&mut self, kind: Kind, slot: Slot, entry: squeue::Entry) {
+        self.table.row(slot).armed += 1;
+        self.ask(kind, slot, entry);
+    }
+
+    fn handle(&mut self, entry: &cqueue::Entry, out: &mut Vec<Completion<Buffer>>) {
+        let (result, flags) = (entry.result(), entry.flags());
+        // SAFETY: the kernel has just handed this buffer out, and each completion is handled once.
+        let buffer = cqueue::buffer_select(flags).map(|id| unsafe { self.pool.take(id, result.max(0) as u32) });
+        let Some(token) = Token::from_bits(entry.user_data()) else {
+            self.stats.stale += 1;
+            return;
+        };
+        match token.kind {
+            Kind::Send | Kind::Nudge => return, // settled by the batch; has done its work
+            Kind::Wake => return self.arm_doorbell(),
+            _ => {}
+        }
+        let slot = token.subject;
+        match self.table.get(slot) {
+            Some(row) if row.generation == token.generation && row.phase != table::Phase::Free => {}
+            // A failed cancel may well answer after its connection has gone.
+            _ if token.kind == Kind::Cancel => return,
+            _ => {
+                self.stats.stale += 1;
+                return;
+            }
+        }
+        match token.kind {
+            Kind::Readable => self.readable(slot, result, out),
+            Kind::Receive | Kind::Stream => self.received(slot, result, buffer, !cqueue::more(flags), out),
+            Kind::Cancel => self.cancel_failed(slot, result),
+            Kind::Writable => self.writable(slot, out),
+            Kind::Install => self.installed(slot, result),
+            Kind::Shutdown => self.shut_down(slot),
+            Kind::Close => self.released(slot, out),
+            Kind::Send | Kind::Nudge | Kind::Wake => {}
+        }
+    }
+}
+
+impl Plane for Ring {
+    type Socket = OwnedFd;
+    type Buffer = Buffer;
+
+    fn capacity(&self) -> u32 {
+        self.table.slots()
+    }
+
+    /// The socket may be blocking. TCP_NODELAY is the caller's business; `host::listener` sets it for all.
+    fn adopt(&mut self, socket: OwnedFd) -> Result<Slot, OwnedFd> {
+        let Some(slot) = self.table.open() else { return Err(socket) };
+        if self.queue.ring().submitter().register_files_update(slot, &[socket.as_raw_fd()]).is_err() {
+            self.table.release(slot);
+            return Err(socket);
+        }
+        drop(socket); // the table has its own reference to the file
+        self.stats.adopted += 1;
+        self.arm_poll(slot);
+        Ok(slot)
+    }
+
+    fn collect(&mut self, completions: &mut Vec<Completion<Buffer>>) {
+        self.rearm();
+        for _ in 0..ROUNDS {
+            let mut batch = std::mem::take(&mut self.completions);
+            self.queue.take(&mut batch);
+            batch.drain(..).for_each(|entry| self.handle(&entry, completions));
+            self.completions = batch;
+            if !self.receiving.take_asked() {
+                break;
+            }
+            self.queue.enter();
+        }
+    }
+
+    fn give_back(&mut self, buffer: Buffer) {
+        drop(buffer);
+    }
+
+    fn send_batch<'a, I>(&mut self, sends: I, shortfalls: &mut Vec<Shortfall>)
+    where
+        I: Iterator<Item = (Slot, &'a [u8])>,
+    {
+        self.send_all(sends, shortfalls);
+    }
+
+    fn want_writable(&mut self, slot: Slot) {
+        self.arm_writable(slot);
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.begin_close(slot);
+    }
+
+    fn tick(&mut self) {
+        self.demote_quiet();
+    }
+
+    /// The buffers of the turn should be back: receives that ended for want of one are armed again here.
+    fn submit(&mut self) {
+        self.rearm();
+        self.queue.submit();
+    }
+
+    fn now(&self) -> Now {
+        host::now()
+    }
+
+    fn stats(&self) -> PlaneStats {
+        PlaneStats { enters: self.queue.enters, ..self.stats }
+    }
+}
+
+impl AsFd for Ring {
+    /// The descriptor to wait on: readable while there is something to collect.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring keeps its descriptor open as long as it lives, and the borrow does not outlive it.
+        unsafe { BorrowedFd::borrow_raw(self.queue.ring().as_raw_fd()) }
+    }
+}

@@ -1,0 +1,206 @@
+//! Receiving, in two tiers. An idle connection is a one-shot poll: the cheapest way to wait. One that speaks several
+//! times in quick succession gets a multishot receive: the cheapest way to receive, at 600 bytes more of kernel
+//! memory. Silence takes it back.
+//!
+//! Time is counted in ticks (`Plane::tick`, about ten a second): no clock is read per message.
+use super::Ring;
+use super::buffers::{BUFFER_GROUP, Buffer};
+use super::table::{Phase, Tier};
+use super::token::{Kind, Token};
+use crate::plane::{Completion, End, Slot};
+use io_uring::{opcode, squeue, types};
+
+/// Receives in a row that make a connection hot. Fewer, and a client that says two things at a time flaps between
+/// tiers; more, and a stream pays a poll and a receive per piece for longer.
+const HITS_TO_PROMOTE: u8 = 3;
+
+/// Two receives are in a row when at most this many ticks lie between them.
+const HIT_GAP_TICKS: u16 = 2;
+
+/// A hot connection is quiet after this many ticks without a byte. A cancel costs as much as some thirty messages
+/// save, so it should be rare.
+const QUIET_TICKS: u16 = 20;
+
+/// A demotion is an AsyncCancel, whose cost grows with the requests armed (6 µs at 16,000): pace it.
+const DEMOTIONS_PER_TICK: usize = 64;
+
+/// Hot rows looked at per tick: some ten microseconds, and all of a busy shard's within a second.
+const SCANS_PER_TICK: usize = 4_096;
+
+#[derive(Default)]
+pub(super) struct Receiving {
+    ticks: u16,
+    /// Slots that were promoted and not yet found otherwise; `Row::listed` says who is in it.
+    hot: Vec<Slot>,
+    /// Where the next tick goes on looking through `hot`.
+    next: usize,
+    /// Open rows with nothing armed for input, waiting until buffers are back.
+    unarmed: Vec<Slot>,
+    /// One-shot receives have been queued since the last enter; they complete inside it.
+    asked: bool,
+}
+
+impl Receiving {
+    pub fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
+    }
+}
+
+impl Ring {
+    pub(super) fn arm_poll(&mut self, slot: Slot) {
+        // One-shot: a multishot poll would survive shutdown and close, and pin the socket.
+        self.arm(Kind::Readable, slot, opcode::PollAdd::new(types::Fixed(slot), libc::POLLIN as u32).build());
+    }
+
+    /// A poll says that there is something: bytes, the end of the stream, or an error. The receive will tell.
+    pub(super) fn readable(&mut self, slot: Slot, result: i32, out: &mut Vec<Completion<Buffer>>) {
+        let row = self.table.row(slot);
+        row.armed -= 1;
+        match row.phase {
+            Phase::Open if result < 0 => self.end(slot, End::Failed(-result), out),
+            Phase::Open => {
+                let receive = opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0)
+                    .buf_group(BUFFER_GROUP)
+                    .flags(libc::MSG_DONTWAIT)
+                    .build()
+                    .flags(squeue::Flags::BUFFER_SELECT);
+                self.arm(Kind::Receive, slot, receive);
+                self.receiving.asked = true;
+            }
+            _ => self.release_when_unarmed(slot),
+        }
+    }
+
+    /// A completion of either kind of receive. `last`: the request is over.
+    pub(super) fn received(
+        &mut self,
+        slot: Slot,
+        result: i32,
+        buffer: Option<Buffer>,
+        last: bool,
+        out: &mut Vec<Completion<Buffer>>,
+    ) {
+        let row = self.table.row(slot);
+        row.armed -= u8::from(last);
+        if row.phase != Phase::Open {
+            drop(buffer); // back before anything else asks for one
+            return self.release_when_unarmed(slot);
+        }
+        match (result, buffer) {
+            (1.., Some(buffer)) => {
+                out.push(Completion::Received { slot, buffer });
+                self.stats.receives += 1;
+                self.count_hit(slot, last);
+            }
+            (1.., None) => self.end(slot, End::Failed(libc::EIO), out),
+            (0, _) => self.end(slot, End::Eof, out),
+            // Nothing is lost by any of these: what was not received stays in the socket.
+            _ => match -result {
+                libc::ECANCELED if last => self.fall_idle(slot),
+                errno @ (libc::ENOBUFS | libc::EAGAIN | libc::EINTR) => {
+                    self.stats.out_of_buffers += u64::from(errno == libc::ENOBUFS);
+                    if last {
+                        self.receiving.unarmed.push(slot);
+                    }
+                }
+                errno => self.end(slot, End::Failed(errno), out),
+            },
+        }
+    }
+
+    /// Keeps count, and arms what comes next if the request is over.
+    fn count_hit(&mut self, slot: Slot, last: bool) {
+        let ticks = self.receiving.ticks;
+        let row = self.table.row(slot);
+        let gap = ticks.wrapping_sub(row.stamp);
+        row.stamp = ticks;
+        if !last {
+            return;
+        }
+        if row.tier != Tier::Idle {
+            // A multishot receive ends like this when the completion queue overflows.
+            return self.receiving.unarmed.push(slot);
+        }
+        row.hits = if gap <= HIT_GAP_TICKS { row.hits + 1 } else { 1 };
+        if row.hits < HITS_TO_PROMOTE {
+            return self.arm_poll(slot);
+        }
+        self.stats.promoted += 1;
+        self.become_hot(slot);
+        self.receiving.unarmed.push(slot);
+    }
+
+    fn become_hot(&mut self, slot: Slot) {
+        let row = self.table.row(slot);
+        (row.tier, row.hits) = (Tier::Hot, 0);
+        if !std::mem::replace(&mut row.listed, true) {
+            self.receiving.hot.push(slot);
+        }
+    }
+
+    fn fall_idle(&mut self, slot: Slot) {
+        (self.table.row(slot).tier, self.table.row(slot).hits) = (Tier::Idle, 0);
+        self.stats.demoted += 1;
+        self.arm_poll(slot);
+    }
+
+    fn end(&mut self, slot: Slot, cause: End, out: &mut Vec<Completion<Buffer>>) {
+        self.table.row(slot).phase = Phase::Ended;
+        out.push(Completion::Ended { slot, cause });
+    }
+
+    /// Arms again what ended for want of a buffer or of room for completions, in the order in which it ended.
+    pub(super) fn rearm(&mut self) {
+        let mut unarmed = std::mem::take(&mut self.receiving.unarmed);
+        for slot in unarmed.drain(..) {
+            let row = self.table.row(slot);
+            match row.tier {
+                _ if row.phase != Phase::Open => {}
+                Tier::Hot => {
+                    let stream = opcode::RecvMulti::new(types::Fixed(slot), BUFFER_GROUP).build();
+                    self.arm(Kind::Stream, slot, stream);
+                }
+                Tier::Demoting => self.fall_idle(slot),
+                Tier::Idle => self.arm_poll(slot),
+            }
+        }
+        self.receiving.unarmed = unarmed; // for its allocation: nothing above adds to it
+    }
+
+    pub(super) fn demote_quiet(&mut self) {
+        self.receiving.ticks = self.receiving.ticks.wrapping_add(1);
+        let mut demotions = 0;
+        for _ in 0..self.receiving.hot.len().min(SCANS_PER_TICK) {
+            if self.receiving.next >= self.receiving.hot.len() {
+                self.receiving.next = 0;
+            }
+            let slot = self.receiving.hot[self.receiving.next];
+            let (ticks, row) = (self.receiving.ticks, self.table.row(slot));
+            if row.phase == Phase::Open && row.tier == Tier::Hot {
+                if ticks.wrapping_sub(row.stamp) < QUIET_TICKS {
+                    self.receiving.next += 1;
+                    continue;
+                }
+                if demotions == DEMOTIONS_PER_TICK {
+                    return;
+                }
+                demotions += 1;
+                row.tier = Tier::Demoting;
+                let stream = Token::new(Kind::Stream, row.generation, slot);
+                let cancel = opcode::AsyncCancel::new(stream.to_bits()).build();
+                self.ask(Kind::Cancel, slot, cancel.flags(squeue::Flags::SKIP_SUCCESS));
+            }
+            self.table.row(slot).listed = false;
+            self.receiving.hot.swap_remove(self.receiving.next);
+        }
+    }
+
+    /// The receive had ended before (ENOENT), and its own completion says how things stand, or it was just running
+    /// (EALREADY) and goes on.
+    pub(super) fn cancel_failed(&mut self, slot: Slot, result: i32) {
+        let row = self.table.row(slot);
+        if result == -libc::EALREADY && row.phase == Phase::Open && row.tier == Tier::Demoting {
+            self.become_hot(slot);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The life of a connection on its shard: opened, closed for a reason, ended by its peer, released.
+//!
+//! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
+use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::{Core, Departure};
+use crate::auth::Identity;
+use crate::base::close::CloseCode;
+use crate::ids::ConnRef;
+use crate::plane::{End, Plane, Slot};
+use crate::telemetry::Ending;
+use crate::wire::ws;
+use slab::Slab;
+
+/// What the front door hands over together with an accepted socket.
+pub struct Opening {
+    /// Bytes to be sent first: the 101 response.
+    pub response: Vec<u8>,
+    /// Who it is, if the request carried a token.
+    pub identity: Option<Identity>,
+    /// Bytes that came behind the request.
+    pub received: Vec<u8>,
+    /// Key in `Addresses` that was counted, 0 if none; released with the connection.
+    pub address: u64,
+    /// Monotonic ns when it was accepted: for the handshake histogram.
+    pub accepted_at_ns: u64,
+    pub is_echo: bool,
+}
+
+/// Buffers of outboxes and assemblies, kept for reuse.
+#[derive(Default)]
+pub struct BufferPool {
+    free: Vec<Vec<u8>>,
+}
+
+impl BufferPool {
+    /// Buffers kept. A turn uses at most a few thousand.
+    const FREE_MAX: usize = 1_024;
+    /// Larger ones go back to the allocator, so that a burst's memory is not kept (a usual outbox is a few hundred bytes).
+    const KEEP_BYTES_MAX: usize = 16 << 10;
+
+    pub fn take(&mut self) -> Vec<u8> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    pub fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= Self::KEEP_BYTES_MAX && self.free.len() < Self::FREE_MAX {
+            buffer.clear();
+            self.free.push(buffer);
+        }
+    }
+}
+
+/// The side record of a connection, made if there is none.
+pub fn activate<'a>(actives: &'a mut Slab<Active>, conn: &mut Conn) -> &'a mut Active {
+    if conn.active == NONE {
+        conn.active = actives.insert(Active::default()) as u32;
+    }
+    &mut actives[conn.active as usize]
+}
+
+impl<P: Plane> Core<P> {
+    pub(super) fn conn_ref(&self, slot: Slot) -> ConnRef {
+        ConnRef { slot, generation: self.conns[slot as usize].generation, shard: self.id }
+    }
+
+    /// The slot of a reference, if that connection is still live.
+    pub(super) fn live(&self, conn: ConnRef) -> Option<Slot> {
+        let record = self.conns.get(conn.slot as usize)?;
+        (conn.shard == self.id && record.generation == conn.generation && record.is_live()).then_some(conn.slot)
+    }
+
+    pub(super) fn active(&mut self, slot: Slot) -> &mut Active {
+        activate(&mut self.actives, &mut self.conns[slot as usize])
+    }
+
+    /// Where private bytes of a connection are appended. It is listed for the next flush.
+    pub(super) fn outbox(&mut self, slot: Slot) -> &mut Vec<u8> {
+        self.mark_dirty(slot);
+        let active = activate(&mut self.actives, &mut self.conns[slot as usize]);
+        if active.outbox.bytes.capacity() == 0 {
+            active.outbox.bytes = self.buffers.take();
+        }
+        &mut active.outbox.bytes
+    }
+
+    /// Drops the side record if nothing in it must be remembered.
+    pub(super) fn retire_active(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.active != NONE && self.actives[conn.active as usize].is_idle(self.now.mono_ns, self.now.mono_ms()) {
+            let active = self.actives.remove(conn.active as usize);
+            conn.active = NONE;
+            self.buffers.give_back(active.assembly);
+            self.buffers.give_back(active.outbox.bytes);
+        }
+    }
+
+    /// Takes over an upgraded socket; gives it back if the plane's table is full.
+    pub(super) fn adopt(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
+        let slot = self.plane.adopt(socket)?;
+        while self.conns.len() <= slot as usize {
+            self.conns.push(Conn::vacant(1));
+        }
+        let conn = &mut self.conns[slot as usize];
+        debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
+        conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
+        conn.address = opening.address;
+        (conn.heard, conn.spoke) = (self.tick, self.tick);
+        self.counters.accepted += 1;
+        self.open += 1;
+        let handshake_ns = self.plane.now().mono_ns.saturating_sub(opening.accepted_at_ns);
+        self.histograms.handshake.saturating_record(handshake_ns);
+        self.outbox(slot).extend_from_slice(&opening.response);
+        self.active(slot).outbox.partial = opening.response.len();
+        self.schedule(slot);
+        Ok(slot)
+    }
+
+    /// Ends a connection with a close frame; the socket follows when the peer has answered, or in time.
+    pub(super) fn close(&mut self, slot: Slot, code: CloseCode) {
+        if !self.conns[slot as usize].is_live() {
+            return;
+        }
+        self.leave(slot, Ending::Code(code), code != CloseCode::Normal);
+        if code == CloseCode::SlowConsumer {
+            self.drop_unsent_frames(slot);
+        }
+        ws::close_frame_for(self.outbox(slot), code);
+        self.begin_closing(slot);
+    }
+
+    /// The peer's close frame: answered once (RFC 6455 5.5.1), then the server closes TCP (7.1.1).
+    pub(super) fn peer_closes(&mut self, slot: Slot, code: Option<u16>) {
+        if self.conns[slot as usize].is_live() {
+            self.leave(slot, Ending::from_peer(code), code.is_some_and(|code| code != 1000));
+            ws::close_frame(self.outbox(slot), code, "");
+            self.begin_closing(slot);
+        }
+        self.conns[slot as usize].flags |= flag::LAST_WORDS;
+        self.mark_dirty(slot);
+    }
+
+    /// The transport is gone.
+    pub(super) fn ended(&mut self, slot: Slot, cause: End) {
+        if self.conns[slot as usize].is_live() {
+            tracing::debug!(shard = self.id, slot, ?cause, "connection lost");
+            self.leave(slot, Ending::Lost, true);
+        }
+        self.finish(slot);
+    }
+
+    pub(super) fn transport_failed(&mut self, slot: Slot, errno: i32) {
+        self.ended(slot, End::Failed(errno));
+    }
+
+    /// Tells the plane to close. Its `Released` ends the record's use.
+    pub(super) fn finish(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        if matches!(conn.stage, Stage::Free | Stage::Closed) {
+            return;
+        }
+        conn.stage = Stage::Closed;
+        conn.flags &= flag::DIRTY;
+        if conn.active != NONE {
+            let active = self.actives.remove(std::mem::replace(&mut conn.active, NONE) as usize);
+            self.buffers.give_back(active.assembly);
+            self.buffers.give_back(active.outbox.bytes);
+        }
+        self.wheel.cancel(slot);
+        self.plane.close(slot);
+    }
+
+    pub(super) fn released(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        // A lost connection may be released without having been asked to.
+        debug_assert!(conn.stage == Stage::Closed && conn.user.is_none() && conn.active == NONE);
+        if conn.address != 0 {
+            self.addresses.release(conn.address);
+        }
+        let is_listed = conn.flags & flag::DIRTY;
+        *conn = Conn::vacant(conn.generation.wrapping_add(1).max(1));
+        conn.flags = is_listed;
+        self.open -= 1;
+        self.totals.closed();
+    }
+
+    /// Leaves the rooms and the user's list. Called exactly once per connection.
+    fn leave(&mut self, slot: Slot, ending: Ending, is_abnormal: bool) {
+        self.counters.closed.add(ending, 1);
+        let conn = self.conn_ref(slot);
+        let record = &mut self.conns[slot as usize];
+        if matches!(record.stage, Stage::Greeting | Stage::SigningIn) {
+            self.totals.signed_in();
+        }
+        // A sign-in that is still being decided ends by its answer finding nobody.
+        record.stage = Stage::Closing;
+        let Some(user) = record.user.take() else { return };
+        let departures = &mut self.departures;
+        self.fanout.unsubscribe_all(&mut record.first_subscription, |room| {
+            departures.push(Departure { conn, user: user.clone(), room, is_abnormal });
+        });
+        self.sign_out(conn, user);
+    }
+
+    fn begin_closing(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        conn.stage = Stage::Closing;
+        // From here on `spoke` is when closing began.
+        conn.spoke = self.tick;
+        if conn.active != NONE {
+            let active = &mut self.actives[conn.active as usize];
+            (active.held, active.resume, active.presence) = (Vec::new(), None, None);
+        }
+        self.schedule(slot);
+    }
+
+    /// A slow reader's outbox is cut down to the frame that it is in the middle of.
+    fn drop_unsent_frames(&mut self, slot: Slot) {
+        let conn = &self.conns[slot as usize];
+        if conn.active == NONE {
+            return;
+        }
+        let outbox = &mut self.actives[conn.active as usize].outbox;
+        let mut boundary = outbox.partial;
+        while boundary < outbox.sent {
+            boundary += ws::frame_len(&outbox.bytes[boundary..]).expect("the outbox holds whole frames");
+        }
+        outbox.bytes.truncate(boundary);
+    }
+}

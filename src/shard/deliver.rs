@@ -1,0 +1,321 @@
+//! The flush: everything that a turn produced leaves in as few sends as possible.
+//!
+//! One send per connection and round: private bytes first (an ack precedes the event it caused), then the range between the
+//! cursor and the head of one room's log, straight from the log's memory. A round is planned, sent as one batch, and settled;
+//! rounds repeat until nothing can be sent. A send that stops inside a frame moves that frame's rest into the outbox, so a
+//! cursor always stands at a frame boundary and other bytes never get between the halves of a frame.
+use super::Core;
+use super::conn::{NONE, Stage, flag};
+use super::fanout::Pace;
+use crate::base::close::CloseCode;
+use crate::plane::{Plane, Shortfall, Slot};
+use crate::telemetry::DropReason;
+use crate::wire::ws;
+
+/// One send of a round.
+#[derive(Clone, Copy)]
+struct Planned {
+    slot: Slot,
+    /// NONE: the outbox of `key` (an `Active` index); else a subscription, and `key` its room.
+    subscription: u32,
+    key: u32,
+    len: u32,
+    /// Position in the log, or the outbox's `sent`.
+    from: u64,
+}
+
+/// The flush's working lists, reused from turn to turn.
+#[derive(Default)]
+pub struct Deliveries {
+    /// Connections with something to send besides the frames of dirty rooms.
+    dirty: Vec<Slot>,
+    round: u32,
+    plan: Vec<Planned>,
+    shortfalls: Vec<Shortfall>,
+    /// Rooms to settle after the flush.
+    touched: Vec<u32>,
+    /// When the commands were read whose broadcasts go out in this turn.
+    pub marks: Vec<u64>,
+}
+
+/// Private bytes up to this many take a small room range with them in one send.
+const GATHER_BYTES_MAX: usize = 4096;
+
+impl<P: Plane> Core<P> {
+    /// Lists a connection for the next flush.
+    pub(super) fn mark_dirty(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        if !conn.has(flag::DIRTY) {
+            conn.flags |= flag::DIRTY;
+            self.deliveries.dirty.push(slot);
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        loop {
+            self.deliveries.round = self.deliveries.round.wrapping_add(1);
+            self.deliveries.plan.clear();
+            self.plan_connections();
+            self.plan_rooms();
+            if self.deliveries.plan.is_empty() {
+                break;
+            }
+            self.send_planned();
+            self.settle_planned();
+        }
+        while let Some(room) = self.deliveries.touched.pop() {
+            // A room may have gone meanwhile, and its key may belong to another: settling that one is harmless.
+            if self.fanout.rooms.contains(room as usize) {
+                self.fanout.settle(room);
+            }
+        }
+        if !self.deliveries.marks.is_empty() {
+            let now_ns = self.plane.now().mono_ns;
+            for read_at_ns in self.deliveries.marks.drain(..) {
+                self.histograms.broadcast.saturating_record(now_ns.saturating_sub(read_at_ns));
+            }
+        }
+    }
+
+    /// Outboxes, and room ranges of connections that could not be served with their room.
+    fn plan_connections(&mut self) {
+        let mut dirty = std::mem::take(&mut self.deliveries.dirty);
+        for slot in dirty.drain(..) {
+            let conn = &mut self.conns[slot as usize];
+            conn.flags &= !flag::DIRTY;
+            if matches!(conn.stage, Stage::Free | Stage::Closed) {
+                continue;
+            }
+            if conn.has(flag::BLOCKED) {
+                self.close_if_over_limit(slot);
+                continue;
+            }
+            conn.round = self.deliveries.round;
+            if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
+                self.gather(slot);
+                let conn = &self.conns[slot as usize];
+                let outbox = &self.actives[conn.active as usize].outbox;
+                self.deliveries.plan.push(Planned {
+                    slot,
+                    subscription: NONE,
+                    key: conn.active,
+                    len: outbox.unsent() as u32,
+                    from: outbox.sent as u64,
+                });
+            } else if conn.has(flag::LAST_WORDS) {
+                self.finish(slot);
+            } else if !conn.has(flag::HOLD_LOGS) {
+                self.plan_one_room(slot);
+            } else {
+                continue;
+            }
+        }
+        // `mark_dirty` may have listed some again for the next round.
+        dirty.append(&mut self.deliveries.dirty);
+        self.deliveries.dirty = dirty;
+    }
+
+    /// Private bytes that a blocked reader lets pile up are bounded like a room's (R-CONN-5).
+    fn close_if_over_limit(&mut self, slot: Slot) {
+        let conn = &self.conns[slot as usize];
+        let unsent = match conn.active {
+            NONE => 0,
+            active => self.actives[active as usize].outbox.unsent() as u64,
+        };
+        if conn.is_live() && self.settings.out_queue_bytes != 0 && unsent > self.settings.out_queue_bytes {
+            self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
+            self.close(slot, CloseCode::SlowConsumer);
+        }
+    }
+
+    /// The next range of the first of a connection's rooms that has one.
+    fn plan_one_room(&mut self, slot: Slot) {
+        let mut key = self.conns[slot as usize].first_subscription;
+        while key != NONE {
+            if let Some((from, len)) = self.fanout.sendable(key) {
+                self.plan_range(slot, key, from, len);
+                self.mark_dirty(slot); // perhaps there is more: the next round looks
+                return;
+            }
+            key = self.fanout.subscriptions[key as usize].next;
+        }
+    }
+
+    /// Every member of every room that has new frames.
+    fn plan_rooms(&mut self) {
+        let mut rooms = std::mem::take(&mut self.fanout.dirty);
+        for room in rooms.drain(..) {
+            self.fanout.rooms[room as usize].is_dirty = false;
+            self.deliveries.touched.push(room);
+            for i in 0..self.fanout.rooms[room as usize].members.len() {
+                let key = self.fanout.rooms[room as usize].members[i];
+                let subscription = &self.fanout.subscriptions[key as usize];
+                if subscription.cursor == self.fanout.rooms[room as usize].log.head() as u32 {
+                    continue; // it is the sender, or its private bytes took the frames along
+                }
+                let slot = subscription.conn;
+                let conn = &mut self.conns[slot as usize];
+                let is_free = conn.round != self.deliveries.round
+                    && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0;
+                if !is_free {
+                    self.fanout.fall_behind(key);
+                    self.mark_dirty(slot);
+                    continue;
+                }
+                let Some((from, len)) = self.fanout.sendable(key) else { continue };
+                conn.round = self.deliveries.round;
+                if self.plan_range(slot, key, from, len) != self.fanout.rooms[room as usize].log.head() {
+                    self.fanout.fall_behind(key);
+                    self.mark_dirty(slot);
+                }
+            }
+        }
+        rooms.append(&mut self.fanout.dirty);
+        self.fanout.dirty = rooms;
+    }
+
+    /// Plans a range and moves the cursor behind it; the new position.
+    fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
+        let subscription = &mut self.fanout.subscriptions[key as usize];
+        let to = from + len as u64;
+        subscription.cursor = to as u32;
+        let room = subscription.room;
+        if subscription.pace == Pace::Behind {
+            self.deliveries.touched.push(room);
+        }
+        self.deliveries.plan.push(Planned { slot, subscription: key, key: room, len: len as u32, from });
+        to
+    }
+
+    /// A small range behind small private bytes joins them: one send instead of two.
+    fn gather(&mut self, slot: Slot) {
+        let conn = &self.conns[slot as usize];
+        if conn.flags & (flag::HOLD_LOGS | flag::LAST_WORDS) != 0 {
+            return;
+        }
+        let (active, mut key) = (conn.active as usize, conn.first_subscription);
+        while key != NONE && self.actives[active].outbox.unsent() <= GATHER_BYTES_MAX {
+            match self.fanout.sendable(key) {
+                Some((from, len)) if len <= GATHER_BYTES_MAX => {
+                    let subscription = &mut self.fanout.subscriptions[key as usize];
+                    let room = &self.fanout.rooms[subscription.room as usize];
+                    let bytes = &room.log.readable(from)[..len];
+                    self.actives[active].outbox.bytes.extend_from_slice(bytes);
+                    subscription.cursor = (from + len as u64) as u32;
+                    self.deliveries.touched.push(subscription.room);
+                }
+                Some(_) => break,
+                None => key = self.fanout.subscriptions[key as usize].next,
+            }
+        }
+        // Whatever did not join goes in the next round.
+        if key != NONE {
+            self.mark_dirty(slot);
+        }
+    }
+
+    fn send_planned(&mut self) {
+        let (rooms, actives) = (&self.fanout.rooms, &self.actives);
+        // Members of one room mostly get the same range: look it up once.
+        let mut last: (u32, u64, &[u8]) = (NONE, 0, &[]);
+        let mut bytes_sent = 0;
+        let mut sends = self.deliveries.plan.iter().map(|send| {
+            bytes_sent += u64::from(send.len);
+            if send.subscription == NONE {
+                return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
+            }
+            if (last.0, last.1) != (send.key, send.from) {
+                last = (send.key, send.from, rooms[send.key as usize].log.readable(send.from));
+            }
+            (send.slot, &last.2[..send.len as usize])
+        });
+        self.deliveries.shortfalls.clear();
+        self.plane.send_batch(&mut sends, &mut self.deliveries.shortfalls);
+        self.counters.bytes_sent += bytes_sent;
+    }
+
+    fn settle_planned(&mut self) {
+        let shortfalls = std::mem::take(&mut self.deliveries.shortfalls);
+        for shortfall in &shortfalls {
+            let planned = &mut self.deliveries.plan[shortfall.index as usize];
+            let (send, taken) = (*planned, shortfall.taken);
+            // Not an outbox that went out whole.
+            planned.len = 0;
+            self.counters.bytes_sent -= u64::from(send.len - taken.unwrap_or(0));
+            match taken {
+                Ok(taken) => self.fell_short(send, taken),
+                Err(errno) => self.transport_failed(send.slot, errno),
+            }
+        }
+        self.deliveries.shortfalls = shortfalls;
+        for i in 0..self.deliveries.plan.len() {
+            let send = self.deliveries.plan[i];
+            if send.subscription == NONE && send.len > 0 {
+                self.outbox_is_out(send.slot);
+            }
+        }
+    }
+
+    /// The kernel took only the first bytes of a send: wait for room.
+    fn fell_short(&mut self, send: Planned, taken: u32) {
+        let slot = send.slot;
+        if send.subscription == NONE {
+            self.actives[send.key as usize].outbox.sent += taken as usize;
+        } else {
+            // Frames begin where the send began; find the end of the one that was cut.
+            let sent = &self.fanout.rooms[send.key as usize].log.readable(send.from)[..send.len as usize];
+            let mut boundary = 0;
+            while boundary < taken as usize {
+                boundary += ws::frame_len(&sent[boundary..]).expect("the log holds whole frames");
+            }
+            let rest = &sent[taken as usize..boundary];
+            let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
+            debug_assert!(active.outbox.is_empty(), "private bytes go first");
+            active.outbox.bytes.clear();
+            active.outbox.bytes.extend_from_slice(rest);
+            (active.outbox.sent, active.outbox.partial) = (0, rest.len());
+            self.fanout.subscriptions[send.subscription as usize].cursor = (send.from + boundary as u64) as u32;
+            self.fanout.fall_behind(send.subscription);
+            self.deliveries.touched.push(send.key);
+        }
+        let tick = self.tick;
+        let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
+        active.blocked_since = match (active.blocked_since, taken) {
+            (0, _) | (_, 1..) => tick.max(1),
+            (since, 0) => since,
+        };
+        self.conns[slot as usize].flags |= flag::BLOCKED;
+        self.plane.want_writable(slot);
+        self.schedule(slot);
+    }
+
+    /// All private bytes of a connection were taken.
+    fn outbox_is_out(&mut self, slot: Slot) {
+        let conn = &self.conns[slot as usize];
+        if conn.active == NONE {
+            return;
+        }
+        let outbox = &mut self.actives[conn.active as usize].outbox;
+        (outbox.sent, outbox.partial) = (0, 0);
+        self.buffers.give_back(std::mem::take(&mut outbox.bytes));
+        if conn.has(flag::LAST_WORDS) {
+            self.finish(slot);
+        } else {
+            self.retire_active(slot);
+        }
+    }
+
+    /// There is room again.
+    pub(super) fn writable(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        if matches!(conn.stage, Stage::Free | Stage::Closed) {
+            return;
+        }
+        conn.flags &= !flag::BLOCKED;
+        if conn.active != NONE {
+            // A writable socket takes something, which is what the write timeout waits for.
+            self.actives[conn.active as usize].blocked_since = 0;
+        }
+        self.mark_dirty(slot);
+    }
+}

@@ -1,0 +1,267 @@
+//! The front door: from an accepted socket to an open connection, a service page, or a clear refusal.
+//!
+//! Bounded before anything is believed: the number of connections, those not signed in, per address, the size of a head and the time
+//! for it (R-CONN-2). Whatever was counted is released again by `Place` unless the connection is opened.
+use super::host::Hosted;
+use super::{Addresses, Opening, Refused, Totals};
+use crate::config::Config;
+use crate::plane::host::{into_owned_fd, now};
+use crate::telemetry::HandshakeRefusal;
+use crate::wire::http::{
+    Failure, Head, address_key, bearer_token, check, client_address, origin_allowed, parse_head, write_accept,
+};
+use crate::{limits, wire};
+use ipnet::IpNet;
+use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes asked for at once. A browser's upgrade request is under 1 KiB.
+const READ_BYTES: usize = 2_048;
+
+/// Time for a refusal to be taken by the peer's socket, which is empty.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The way to the services, which this layer does not know.
+pub type HandOver = Box<dyn Fn(std::net::TcpStream, Vec<u8>, SocketAddr) -> bool + Send>;
+
+/// What handshakes are decided by.
+pub struct Door {
+    pub trusted_proxies: Vec<IpNet>,
+    pub addresses: Arc<Addresses>,
+    pub totals: Arc<Totals>,
+    /// Connections that all shards together can hold.
+    pub capacity: u64,
+    /// Takes connections whose path is no WebSocket's, with the bytes read so far; false if it is too busy.
+    pub services: HandOver,
+    /// `/echo` exists.
+    pub is_dev: bool,
+}
+
+/// What a newcomer was counted for, given back when dropped.
+struct Place {
+    totals: Arc<Totals>,
+    addresses: Arc<Addresses>,
+    /// 0 while the address is not counted.
+    address: u64,
+}
+
+impl Place {
+    /// The connection counts from now on, and is released by its shard.
+    fn keep(self) -> u64 {
+        let address = self.address;
+        std::mem::forget(self);
+        address
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.totals.signed_in();
+        self.totals.closed();
+        if self.address != 0 {
+            self.addresses.release(self.address);
+        }
+    }
+}
+
+/// Why a connection is turned away.
+struct TurnedAway {
+    reason: HandshakeRefusal,
+    failure: Failure,
+}
+
+fn turned_away(reason: HandshakeRefusal, failure: Failure) -> TurnedAway {
+    TurnedAway { reason, failure }
+}
+
+/// Counts an accepted connection and gives it a task of its own.
+pub(super) fn admit(stream: TcpStream, peer: SocketAddr, shard: &Rc<Hosted>, door: &Rc<Door>) {
+    let accepted_at_ns = now().mono_ns;
+    let (shard, door) = (shard.clone(), door.clone());
+    let config = shard.shard.borrow().config();
+    let place = place(&door, &config, peer, accepted_at_ns);
+    monoio::spawn(async move {
+        let result = match place {
+            Ok(place) => greet(stream, peer, place, accepted_at_ns, &shard, &door, &config).await,
+            Err(away) => Err((stream, away)),
+        };
+        if let Err((stream, away)) = result {
+            shard.shard.borrow_mut().count_refused(away.reason);
+            tracing::debug!(%peer, reason = ?away.reason, "handshake refused");
+            turn_away(stream, &away.failure).await;
+        }
+    });
+}
+
+fn place(door: &Door, config: &Config, peer: SocketAddr, now_ns: u64) -> Result<Place, TurnedAway> {
+    door.totals.admit(&config.limits, door.capacity).map_err(|full| match full {
+        super::totals::Full::Connections => turned_away(HandshakeRefusal::Connections, Failure::unavailable(5)),
+        super::totals::Full::Unauthenticated => turned_away(HandshakeRefusal::Unauthenticated, Failure::unavailable(1)),
+    })?;
+    let mut place = Place { totals: door.totals.clone(), addresses: door.addresses.clone(), address: 0 };
+    // Behind a trusted proxy the address is in the head, which has not been read.
+    if !door.trusted_proxies.iter().any(|network| network.contains(&peer.ip().to_canonical())) {
+        count_address(&mut place, address_key(peer.ip()), now_ns)?;
+    }
+    Ok(place)
+}
+
+fn count_address(place: &mut Place, key: u64, now_ns: u64) -> Result<(), TurnedAway> {
+    place.addresses.admit(key, now_ns / 1_000_000).map_err(|refused| match refused {
+        Refused::TooFast { retry_after_ms } => {
+            let seconds = retry_after_ms.div_ceil(1_000) as u32;
+            turned_away(HandshakeRefusal::AddressRate, Failure::too_many_requests(seconds.max(1)))
+        }
+        Refused::TooManyConnections => turned_away(HandshakeRefusal::AddressCount, Failure::too_many_requests(30)),
+        Refused::TableFull => turned_away(HandshakeRefusal::AddressCount, Failure::unavailable(5)),
+    })?;
+    place.address = key.max(1);
+    Ok(())
+}
+
+type Greeted = Result<(), (TcpStream, TurnedAway)>;
+
+/// Reads the head and goes where it points.
+async fn greet(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    mut place: Place,
+    accepted_at_ns: u64,
+    shard: &Rc<Hosted>,
+    door: &Rc<Door>,
+    config: &Config,
+) -> Greeted {
+    let mut received = Vec::new();
+    let deadline = Duration::from_millis(config.http.head_timeout_ms);
+    match monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await {
+        Ok(Ok(())) => {}
+        // The peer went away: there is nobody to tell.
+        Ok(Err(None)) => return Ok(()),
+        Ok(Err(Some(away))) => return Err((stream, away)),
+        Err(_) => return Err((stream, turned_away(HandshakeRefusal::HeadTimeout, Failure::head_timeout()))),
+    }
+    let Ok(Some(head)) = parse_head(&received) else { return Ok(()) };
+    let is_echo = door.is_dev && head.path() == "/echo";
+    if head.path() != "/ws" && !is_echo {
+        drop(place);
+        let stream = std::net::TcpStream::from(into_owned_fd(stream));
+        if !(door.services)(stream, received, peer) {
+            tracing::debug!(%peer, "the services are busy: connection dropped");
+        }
+        return Ok(());
+    }
+    if place.address == 0 {
+        let client = client_address(peer.ip(), &head, &door.trusted_proxies);
+        if let Err(away) = count_address(&mut place, address_key(client), accepted_at_ns) {
+            return Err((stream, away));
+        }
+    }
+    let (response, identity) = match upgrade(&head, is_echo, shard, config) {
+        Ok(upgraded) => upgraded,
+        Err(away) => return Err((stream, away)),
+    };
+    let opening = Opening {
+        response,
+        identity,
+        received: received[head.len()..].to_vec(),
+        address: place.address,
+        accepted_at_ns,
+        is_echo,
+    };
+    let result = shard.shard.borrow_mut().open(into_owned_fd(stream), opening);
+    match result {
+        Ok(_) => {
+            place.keep();
+            shard.turn();
+        }
+        Err(socket) => table_full(socket, shard),
+    }
+    Ok(())
+}
+
+/// Reads until the head is complete. `None`: the peer closed.
+async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), Option<TurnedAway>> {
+    loop {
+        let (result, buffer) = stream.read(Vec::with_capacity(READ_BYTES)).await;
+        match result {
+            Ok(0) | Err(_) => return Err(None),
+            Ok(_) => received.extend_from_slice(&buffer),
+        }
+        match parse_head(received) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) if received.len() > limits::HTTP_HEAD_BYTES_MAX => {
+                let error = wire::http::HeadError::TooLarge;
+                return Err(Some(turned_away(HandshakeRefusal::HeadTooBig, error.failure())));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let reason = match error {
+                    wire::http::HeadError::TooLarge => HandshakeRefusal::HeadTooBig,
+                    _ => HandshakeRefusal::BadRequest,
+                };
+                return Err(Some(turned_away(reason, error.failure())));
+            }
+        }
+    }
+}
+
+/// Checks an upgrade request: its form, its origin, its token.
+fn upgrade(
+    head: &Head<'_>,
+    is_echo: bool,
+    shard: &Rc<Hosted>,
+    config: &Config,
+) -> Result<(Vec<u8>, Option<crate::auth::Identity>), TurnedAway> {
+    if shard.shard.borrow().is_leaving() {
+        return Err(turned_away(HandshakeRefusal::Draining, Failure::unavailable(1)));
+    }
+    let upgrade = check(head).map_err(|refused| turned_away(HandshakeRefusal::BadRequest, refused.failure()))?;
+    if !origin_allowed(head.header("origin"), head.header("host"), &config.http.allowed_origins) {
+        return Err(turned_away(HandshakeRefusal::Origin, Failure::origin_forbidden()));
+    }
+    let mut response = Vec::with_capacity(256);
+    if is_echo {
+        write_accept(&mut response, &upgrade, None);
+        return Ok((response, None));
+    }
+    let credentials = bearer_token(head, &upgrade, config.auth.allow_query_token)
+        .map_err(|error| turned_away(HandshakeRefusal::BadToken, error.failure()))?;
+    let identity = match &credentials.token {
+        None => None,
+        Some(token) => match shard.shard.borrow_mut().verify(token) {
+            Ok(identity) => Some(identity),
+            Err(_) => return Err(turned_away(HandshakeRefusal::BadToken, Failure::bad_token())),
+        },
+    };
+    write_accept(&mut response, &upgrade, credentials.protocol);
+    Ok((response, identity))
+}
+
+/// Says why and closes.
+async fn turn_away(mut stream: TcpStream, failure: &Failure) {
+    let mut response = Vec::new();
+    failure.write(&mut response);
+    let farewell = async {
+        let _ = stream.write_all(response).await;
+        let _ = stream.shutdown().await;
+        // What the peer had still sent would turn the close into a reset, which can overtake the response.
+        let _ = stream.read(Vec::with_capacity(READ_BYTES)).await;
+    };
+    let _ = monoio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
+}
+
+/// The plane has no row for it, although the totals had room: another shard has.
+fn table_full(socket: OwnedFd, shard: &Rc<Hosted>) {
+    shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections);
+    let mut response = Vec::new();
+    Failure::unavailable(1).write(&mut response);
+    let socket = socket2::Socket::from(socket);
+    // A fresh socket takes a few hundred bytes at once or is broken.
+    let _ = socket.send_with_flags(&response, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    let _ = socket.shutdown(std::net::Shutdown::Write);
+}

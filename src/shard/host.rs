@@ -1,0 +1,136 @@
+//! The shard's thread: monoio waits, accepts and reads HTTP heads; the shard's turn does the rest.
+//!
+//! One task pumps turns and sleeps on the ring's descriptor, one ticks, one accepts, and each handshake is a short task of
+//! its own. They share the shard by `RefCell`; no borrow is held across an await.
+use super::front_door::{self, Door};
+use super::{Parts, Shard};
+use crate::base::mailbox::{Bell, Wake};
+use crate::limits::TICK_MS;
+use crate::plane::host::{self, Ready};
+use crate::plane::{Plane, Ring, RingOptions, SetupError};
+use socket2::SockRef;
+use std::cell::RefCell;
+use std::net::{Shutdown, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Turns in a row before other tasks of the thread get their share.
+const TURNS_MAX: u32 = 4;
+
+/// Pause after accept failed for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A shard that has its ring, but not yet its place among the others: wakers are exchanged first.
+pub struct Prepared {
+    ring: Ring,
+}
+
+/// What the thread needs once all shards are prepared.
+pub struct Start {
+    pub parts: Parts,
+    pub bell: Arc<Bell>,
+    pub listener: TcpListener,
+    pub door: Door,
+}
+
+/// Makes the ring. Call it in the shard's own thread: a ring has one submitting thread for life.
+pub fn prepare(options: &RingOptions) -> Result<(Prepared, Box<dyn Wake>), SetupError> {
+    let ring = Ring::new(options)?;
+    let waker = ring.waker();
+    Ok((Prepared { ring }, waker))
+}
+
+impl Prepared {
+    /// Runs the shard until it is told to stop or has drained.
+    pub fn run(self, start: Start) -> Result<(), SetupError> {
+        let mut runtime = host::runtime()?;
+        runtime.block_on(self.serve(start));
+        // A drop would leak what is pending on the host's ring; the thread ends with the process.
+        std::mem::forget(runtime);
+        Ok(())
+    }
+
+    async fn serve(self, start: Start) {
+        let Start { parts, bell, listener, door } = start;
+        let ready = Ready::new(&self.ring).expect("a duplicate of the ring's descriptor");
+        let kick = self.ring.waker();
+        let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(self.ring, parts)), kick });
+        let door = Rc::new(door);
+        let closer = listener.try_clone().expect("a duplicate of the listener");
+        monoio::spawn(accept(listener, shard.clone(), door));
+        monoio::spawn(tick(shard.clone()));
+
+        let mut in_a_row = 0;
+        let mut is_accepting = true;
+        loop {
+            let is_busy = shard.shard.borrow_mut().turn();
+            if shard.shard.borrow().is_stopped() {
+                break;
+            }
+            if is_accepting && shard.shard.borrow().is_leaving() {
+                is_accepting = false;
+                // Ends the pending accept; a listener that is only dropped would leak it.
+                let _ = SockRef::from(&closer).shutdown(Shutdown::Both);
+            }
+            in_a_row += 1;
+            if is_busy && in_a_row < TURNS_MAX {
+                continue;
+            }
+            in_a_row = 0;
+            bell.going_to_sleep();
+            if is_busy || shard.shard.borrow().has_mail() {
+                shard.kick.wake();
+            }
+            if let Err(error) = ready.wait().await {
+                tracing::error!(%error, "waiting for the ring failed");
+            }
+            bell.awake();
+        }
+    }
+}
+
+/// The shard as the tasks of its thread share it.
+pub(super) struct Hosted {
+    pub shard: RefCell<Shard<Ring>>,
+    kick: Box<dyn Wake>,
+}
+
+impl Hosted {
+    /// A turn from outside the pump, which is woken if it has to go on.
+    pub fn turn(&self) {
+        let mut shard = self.shard.borrow_mut();
+        if shard.turn() || shard.is_stopped() || shard.is_leaving() {
+            self.kick.wake();
+        }
+    }
+}
+
+async fn tick(shard: Rc<Hosted>) {
+    loop {
+        monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
+        shard.turn();
+    }
+}
+
+async fn accept(listener: TcpListener, shard: Rc<Hosted>, door: Rc<Door>) {
+    let listener = match monoio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the listener cannot be used"),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => front_door::admit(stream, peer, &shard, &door),
+            Err(_) if shard.shard.borrow().is_leaving() => return,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed; trying again");
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// How many connections a ring of this many rows holds.
+pub fn capacity(shard: &mut Shard<Ring>) -> u32 {
+    shard.plane().capacity()
+}

@@ -1,0 +1,129 @@
+//! What one thread tells another: a closed set, each with what happens when it cannot be queued.
+//!
+//! Requests form no cycle: commands go from a connection's shard to a room's or user's home, answers and events come back, and
+//! neither waits for the other. A full mailbox never blocks its sender: what may be lost is refused or dropped and
+//! counted; what must not be lost waits in the sender's backlog, in order.
+use crate::auth::Verifier;
+use crate::base::user::{GlobalRole, User};
+use crate::config::Config;
+use crate::ids::{ConnRef, Ulid};
+use crate::rooms::effects::Class;
+use crate::rooms::event::Status;
+use crate::store::port::Done;
+use crate::telemetry::ShardReport;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+pub enum Mail {
+    // --- from a connection's shard to a room's home. Full: the command is refused as `overloaded`.
+    /// A room command as the bytes it came in; it is parsed where it is executed.
+    Command {
+        from: ConnRef,
+        user: Arc<User>,
+        role: GlobalRole,
+        message: Box<[u8]>,
+        read_at_ns: u64,
+    },
+    /// One room of a resume.
+    Resume(Box<ResumeRoom>),
+    /// One room's share of a `get_presence`.
+    Presence {
+        from: ConnRef,
+        user: Arc<User>,
+        room: Arc<str>,
+        user_ids: Arc<[Box<str>]>,
+    },
+    // --- the same way, never lost: waits in the backlog.
+    /// A subscription ended with its connection.
+    Disconnected {
+        conn: ConnRef,
+        user: Arc<User>,
+        room: Arc<str>,
+        is_abnormal: bool,
+    },
+
+    // --- from a room's home to a connection's shard, never lost, in order per room.
+    /// Frames for one connection.
+    Frame {
+        to: ConnRef,
+        frame: Bytes,
+    },
+    Subscribe {
+        conn: ConnRef,
+        user: Arc<User>,
+        room: Arc<str>,
+    },
+    Unsubscribe {
+        conn: ConnRef,
+        room: Arc<str>,
+    },
+    /// JSON of one resumed room.
+    Resumed {
+        to: ConnRef,
+        part: Bytes,
+    },
+    PresenceFound {
+        to: ConnRef,
+        online: Vec<(Box<str>, Status, u64)>,
+    },
+    /// A frame for the room's sessions on this shard. Full: a live one is dropped and counted, a durable one waits.
+    Publish {
+        room: Arc<str>,
+        frame: Bytes,
+        class: Class,
+        except: SmallVec<[ConnRef; 1]>,
+        read_at_ns: u64,
+        sent_at_ns: u64,
+    },
+
+    // --- between a connection's shard and its user's home, never lost.
+    SignIn {
+        conn: ConnRef,
+        id: Box<str>,
+        email: Option<Box<str>>,
+    },
+    SignedIn {
+        conn: ConnRef,
+        user: Option<Arc<User>>,
+    },
+    SignOut {
+        conn: ConnRef,
+        user: Arc<User>,
+    },
+    /// Close the connection that still holds this session, unless it is `except` (R-REC-2): to the user's home, which passes it on.
+    EndSession {
+        user: Arc<User>,
+        session: Ulid,
+        except: ConnRef,
+    },
+    CloseSession {
+        conn: ConnRef,
+        session: Ulid,
+    },
+
+    // --- from the store, the services and boot. The sender waits and tries again.
+    Stored(Vec<Done>),
+    Report(crossbeam_channel::Sender<Box<ShardReport>>),
+    /// New settings or keys; in force for what comes after.
+    Config(Arc<Config>),
+    Keys(Arc<Verifier>),
+    /// Close connections in batches with the drain code, then stop (R-CONN-6).
+    Drain,
+    /// Stop now.
+    Stop,
+}
+
+pub struct ResumeRoom {
+    pub from: ConnRef,
+    pub user: Arc<User>,
+    pub role: GlobalRole,
+    pub request: Box<str>,
+    pub room: Box<str>,
+    pub epoch: Box<str>,
+    pub offset: u64,
+    pub read_at_ns: u64,
+}
+
+/// The hot variants are moved through the queues whole; keep them within two cache lines.
+const _: () = assert!(size_of::<Mail>() <= 128);

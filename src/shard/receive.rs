@@ -1,0 +1,156 @@
+//! Bytes from the plane → messages → commands. The walk of a message begins here.
+use super::conn::{NONE, Stage, flag};
+use super::{Core, Shard};
+use crate::base::close::CloseCode;
+use crate::base::refusal::{Code, Refusal};
+use crate::limits;
+use crate::plane::{Plane, Received, SLACK_BYTES, Slot};
+use crate::wire::ws::{self, Item, Opcode, Place};
+use std::mem;
+
+impl<P: Plane> Shard<P> {
+    /// Reads everything in a receive buffer.
+    pub(super) fn received(&mut self, slot: Slot, buffer: &mut P::Buffer) {
+        let len = buffer.len();
+        self.core.counters.bytes_received += len as u64;
+        self.read(slot, buffer.bytes(), len);
+    }
+
+    /// Reads `input[..end]`, behind which there is slack.
+    pub(super) fn read(&mut self, slot: Slot, input: &mut [u8], end: usize) {
+        let core = &mut self.core;
+        let conn = &mut core.conns[slot as usize];
+        conn.heard = core.tick;
+        conn.flags &= !flag::PINGED;
+        if matches!(conn.stage, Stage::Free | Stage::Closed) {
+            return;
+        }
+        // The decoder's state lives in the side record only while it is in the middle of something.
+        let (mut decoder, mut assembly) = match conn.active {
+            NONE => Default::default(),
+            active => {
+                let active = &mut core.actives[active as usize];
+                (mem::take(&mut active.decoder), mem::take(&mut active.assembly))
+            }
+        };
+        let mut cursor = 0;
+        loop {
+            let limit = self.core.message_bytes_max(slot);
+            if assembly.capacity() == 0 && cursor < end {
+                // Only a partial message needs it; from the pool it costs nothing.
+                assembly = self.core.buffers.take();
+            }
+            match decoder.next(input, &mut cursor, end, &mut assembly, limit) {
+                Ok(None) => break,
+                Ok(Some(item)) => self.item(slot, item, input, &mut assembly),
+                Err(error) => {
+                    let code = error.close_code();
+                    self.core.counters.ws_errors.add(code, 1);
+                    tracing::debug!(shard = self.core.id, slot, %error, "websocket error");
+                    self.core.close(slot, code);
+                    break;
+                }
+            }
+            if !matches!(
+                self.core.conns[slot as usize].stage,
+                Stage::Greeting | Stage::SigningIn | Stage::Open | Stage::Echo | Stage::Closing
+            ) {
+                break;
+            }
+        }
+        let conn = &mut self.core.conns[slot as usize];
+        if decoder.is_idle() && !decoder.is_finished() {
+            self.core.buffers.give_back(assembly);
+        } else if !matches!(conn.stage, Stage::Free | Stage::Closed) {
+            let active = super::connections::activate(&mut self.core.actives, conn);
+            (active.decoder, active.assembly) = (decoder, assembly);
+        }
+    }
+
+    fn item(&mut self, slot: Slot, item: Item, input: &mut [u8], assembly: &mut Vec<u8>) {
+        let core = &mut self.core;
+        let stage = core.conns[slot as usize].stage;
+        match item {
+            Item::Close { code, .. } => core.peer_closes(slot, code),
+            _ if stage == Stage::Closing || core.conns[slot as usize].has(flag::LEAVING) => assembly.clear(),
+            Item::Ping(payload) => ws::append_frame(core.outbox(slot), Opcode::Pong, payload.as_bytes()),
+            Item::Pong(_) => {}
+            Item::Text(place) if stage == Stage::Echo => core.echo(slot, Opcode::Text, place, input, assembly),
+            Item::Binary(place) if stage == Stage::Echo => core.echo(slot, Opcode::Binary, place, input, assembly),
+            Item::Text(Place::Input(range)) => {
+                core.conns[slot as usize].spoke = core.tick;
+                let len = range.len();
+                self.message(slot, &mut input[range.start..range.end + SLACK_BYTES], len);
+            }
+            Item::Text(Place::Assembly) => {
+                core.conns[slot as usize].spoke = core.tick;
+                let len = assembly.len();
+                assembly.resize(len + SLACK_BYTES, 0);
+                self.message(slot, assembly, len);
+                assembly.clear();
+            }
+            Item::Binary(_) => {
+                core.counters.ws_errors.add(CloseCode::Unsupported, 1);
+                assembly.clear();
+                core.close(slot, CloseCode::Unsupported);
+            }
+        }
+    }
+}
+
+impl<P: Plane> Core<P> {
+    /// Smaller before sign-in (R-AUTH-1).
+    fn message_bytes_max(&self, slot: Slot) -> usize {
+        match self.conns[slot as usize].stage {
+            Stage::Greeting => self.settings.message_bytes_max.min(limits::UNAUTHENTICATED_MESSAGE_BYTES_MAX),
+            _ => self.settings.message_bytes_max,
+        }
+    }
+
+    fn echo(&mut self, slot: Slot, opcode: Opcode, place: Place, input: &[u8], assembly: &mut Vec<u8>) {
+        match place {
+            Place::Input(range) => ws::append_frame(self.outbox(slot), opcode, &input[range]),
+            Place::Assembly => ws::append_frame(self.outbox(slot), opcode, assembly),
+        }
+        assembly.clear();
+    }
+
+    /// A message that is no envelope (R-ENV-3): an error, and too many of them end the connection.
+    pub(super) fn invalid_message(&mut self, slot: Slot, request: Option<&str>) {
+        self.counters.messages_invalid += 1;
+        self.counters.commands_refused.add(Code::InvalidFormat, 1);
+        let now_ms = self.now.mono_ms();
+        let active = self.active(slot);
+        if now_ms.saturating_sub(active.invalid_since_ms) > limits::INVALID_WINDOW_MS {
+            (active.invalid, active.invalid_since_ms) = (0, now_ms);
+        }
+        active.invalid += 1;
+        if active.invalid > limits::INVALID_MESSAGES_MAX {
+            return self.close(slot, CloseCode::Abuse);
+        }
+        self.send_private(slot, |native, out, stamp| {
+            native.error(out, stamp, request, None, &Refusal::new(Code::InvalidFormat))
+        });
+    }
+
+    /// An error to a connection of this shard.
+    pub(super) fn refuse_here(&mut self, slot: Slot, request: &str, refusal: Refusal) {
+        self.counters.commands_refused.add(refusal.code, 1);
+        self.send_private(slot, |native, out, stamp| native.error(out, stamp, Some(request), None, &refusal));
+    }
+
+    /// A command over its rate. Far too many of them end the connection (R-CHAT-5).
+    pub(super) fn refuse_rate(&mut self, slot: Slot, request: &str, wait_ns: u64) {
+        self.counters.rate_limited += 1;
+        let (now_ms, flood) = (self.now.mono_ms(), self.settings.flood);
+        let active = self.active(slot);
+        if now_ms.saturating_sub(active.refused_since_ms) > limits::COMMANDS_WINDOW_MS {
+            (active.refused, active.refused_since_ms) = (0, now_ms);
+        }
+        active.refused += 1;
+        if flood != 0 && active.refused > flood {
+            return self.close(slot, CloseCode::Flood);
+        }
+        self.refuse_here(slot, request, Refusal::after_ns(Code::RateLimited, wait_ns));
+    }
+}

@@ -1,0 +1,32 @@
+//! The domain's timers: a wheel over a slab of what to call. They are never cancelled, only looked at when due.
+use super::liveness::ticks;
+use super::wheel::Wheel;
+use crate::rooms::effects::RoomTimer;
+use slab::Slab;
+
+pub struct RoomTimers {
+    wheel: Wheel,
+    timers: Slab<RoomTimer>,
+    expired: Vec<u32>,
+}
+
+impl RoomTimers {
+    pub fn new() -> RoomTimers {
+        // 256 ticks: grace and typing, the usual ones, are shorter than one turn of the ring.
+        RoomTimers { wheel: Wheel::new(256), timers: Slab::new(), expired: Vec::new() }
+    }
+
+    /// `at_ms` is monotonic.
+    pub fn set(&mut self, at_ms: u64, timer: RoomTimer) {
+        let key = self.timers.insert(timer) as u32;
+        self.wheel.set(key, ticks(at_ms));
+    }
+
+    /// Takes what is due at this tick.
+    pub fn expire(&mut self, tick: u32, mut due: impl FnMut(RoomTimer)) {
+        self.wheel.expire(tick, &mut self.expired);
+        for key in self.expired.drain(..) {
+            due(self.timers.remove(key as usize));
+        }
+    }
+}

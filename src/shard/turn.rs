@@ -1,0 +1,87 @@
+//! The turn: collect what happened, act in bounded phases, send everything at once.
+use super::Shard;
+use crate::limits;
+use crate::plane::{Completion, Plane};
+
+/// Pieces of mail opened in one turn. More waits for the next, so that sockets are served in between.
+const MAIL_BUDGET: usize = 2_048;
+
+/// Flushes in one turn: closing a slow reader while flushing tells its rooms, which may publish, which is flushed.
+const FLUSHES_MAX: usize = 8;
+
+impl<P: Plane> Shard<P> {
+    /// One turn. True if the next should follow without sleeping.
+    pub fn turn(&mut self) -> bool {
+        let started = self.core.plane.now();
+        self.core.now = started;
+        self.core.turns += 1;
+        self.receive();
+        let has_mail = self.open_mail(MAIL_BUDGET);
+        self.tick();
+        for _ in 0..FLUSHES_MAX {
+            self.core.flush();
+            if !self.core.has_unsettled() {
+                break;
+            }
+            self.settle_rooms();
+        }
+        self.core.mesh.flush();
+        self.core.plane.submit();
+        let turn_ns = self.core.plane.now().mono_ns - started.mono_ns;
+        self.core.histograms.turn.saturating_record(turn_ns);
+        has_mail || self.core.has_unsettled()
+    }
+
+    /// Whether mail came since the last turn: looked at after announcing sleep.
+    pub fn has_mail(&self) -> bool {
+        self.core.mesh.has_mail()
+    }
+
+    /// `Stop` was received, or a drain is complete.
+    pub fn is_stopped(&self) -> bool {
+        self.core.is_stopped || self.core.is_drained()
+    }
+
+    fn receive(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.core.plane.collect(&mut completions);
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Received { slot, mut buffer } => {
+                    self.received(slot, &mut buffer);
+                    self.core.plane.give_back(buffer);
+                    self.settle_rooms();
+                }
+                Completion::Ended { slot, cause } => {
+                    self.core.ended(slot, cause);
+                    self.settle_rooms();
+                }
+                Completion::Writable { slot } => self.core.writable(slot),
+                Completion::Released { slot } => self.core.released(slot),
+            }
+        }
+        self.completions = completions;
+    }
+
+    /// What is due by the clock, at most once per tick.
+    fn tick(&mut self) {
+        let tick = (self.core.now.mono_ms() / limits::TICK_MS) as u32;
+        if tick == self.core.tick {
+            return;
+        }
+        self.core.tick = tick;
+        self.core.expire_connections();
+        self.settle_rooms();
+        let mut due = std::mem::take(&mut self.due);
+        self.core.room_timers.expire(tick, |timer| due.push(timer));
+        for timer in due.drain(..) {
+            self.rooms.timer(timer, self.core.now, &mut self.core);
+            self.settle_rooms();
+        }
+        self.due = due;
+        self.core.users.sweep(self.core.now.mono_ns);
+        self.core.drain_step();
+        self.settle_rooms();
+        self.core.plane.tick();
+    }
+}

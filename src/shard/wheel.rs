@@ -1,0 +1,177 @@
+//! Timer wheel: deadlines for many small keys, twelve bytes each, nothing allocated per timer.
+//!
+//! A single ring of buckets, one per tick; a key lies in the bucket of its deadline, and a deadline further
+//! away than one turn of the ring simply stays when its bucket comes by. Keys are indices of somebody else's
+//! table (a connection's slot), so the links live in one array and moving a timer is four writes.
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Node {
+    next: u32,
+    previous: u32,
+    /// Tick at which the key expires. Meaningful while linked.
+    deadline: u32,
+}
+
+const UNLINKED: Node = Node { next: NONE, previous: NONE, deadline: NONE };
+
+/// Deadlines in ticks of the owner's choosing; a key has at most one.
+pub struct Wheel {
+    nodes: Vec<Node>,
+    /// First key of each bucket.
+    heads: Box<[u32]>,
+    /// The last tick that was expired.
+    now: u32,
+    armed: usize,
+}
+
+impl Wheel {
+    /// `buckets` is a power of two; one turn of the ring is that many ticks.
+    pub fn new(buckets: usize) -> Wheel {
+        assert!(buckets.is_power_of_two());
+        Wheel { nodes: Vec::new(), heads: vec![NONE; buckets].into(), now: 0, armed: 0 }
+    }
+
+    /// Number of keys with a deadline.
+    pub fn len(&self) -> usize {
+        self.armed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.armed == 0
+    }
+
+    /// Sets or moves the deadline of `key`. One that has passed expires at the next tick.
+    pub fn set(&mut self, key: u32, deadline: u32) {
+        if key as usize >= self.nodes.len() {
+            self.nodes.resize(key as usize + 1, UNLINKED);
+        }
+        self.cancel(key);
+        let deadline = deadline.max(self.now + 1);
+        let bucket = self.bucket(deadline);
+        let next = std::mem::replace(&mut self.heads[bucket], key);
+        self.nodes[key as usize] = Node { next, previous: NONE, deadline };
+        if next != NONE {
+            self.nodes[next as usize].previous = key;
+        }
+        self.armed += 1;
+    }
+
+    pub fn cancel(&mut self, key: u32) {
+        let Some(node) = self.nodes.get_mut(key as usize) else { return };
+        if node.deadline == NONE {
+            return;
+        }
+        let Node { next, previous, deadline } = std::mem::replace(node, UNLINKED);
+        match previous {
+            NONE => {
+                let bucket = self.bucket(deadline);
+                self.heads[bucket] = next;
+            }
+            _ => self.nodes[previous as usize].next = next,
+        }
+        if next != NONE {
+            self.nodes[next as usize].previous = previous;
+        }
+        self.armed -= 1;
+    }
+
+    /// Moves the wheel to tick `now` and appends the keys whose deadline has come. They are no longer set.
+    pub fn expire(&mut self, now: u32, expired: &mut Vec<u32>) {
+        // After a long pause every bucket is due at most once.
+        let ticks = now.saturating_sub(self.now).min(self.heads.len() as u32);
+        for tick in (now - ticks + 1)..=now {
+            let mut key = self.heads[self.bucket(tick)];
+            while key != NONE {
+                let node = self.nodes[key as usize];
+                if node.deadline <= now {
+                    self.cancel(key);
+                    expired.push(key);
+                }
+                key = node.next;
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn bucket(&self, tick: u32) -> usize {
+        tick as usize & (self.heads.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn expired(wheel: &mut Wheel, now: u32) -> Vec<u32> {
+        let mut keys = Vec::new();
+        wheel.expire(now, &mut keys);
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn expires_at_the_deadline_and_not_before() {
+        let mut wheel = Wheel::new(8);
+        wheel.set(3, 5);
+        wheel.set(4, 21); // several turns of the ring away
+        assert!(expired(&mut wheel, 4).is_empty());
+        assert_eq!(expired(&mut wheel, 5), [3]);
+        assert!(expired(&mut wheel, 20).is_empty());
+        assert_eq!(expired(&mut wheel, 21), [4]);
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_expires_at_the_next_tick() {
+        let mut wheel = Wheel::new(8);
+        expired(&mut wheel, 100);
+        wheel.set(0, 7);
+        assert_eq!(expired(&mut wheel, 101), [0]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u32, u32),
+        Cancel(u32),
+        Advance(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..20u32, 0..60u32).prop_map(|(key, delay)| Step::Set(key, delay)),
+            (0..20u32).prop_map(Step::Cancel),
+            (0..40u32).prop_map(Step::Advance),
+        ]
+    }
+
+    proptest! {
+        /// Against a map from key to deadline.
+        #[test]
+        fn behaves_like_a_sorted_map(steps in proptest::collection::vec(step(), 0..200)) {
+            let (mut wheel, mut model, mut now) = (Wheel::new(16), BTreeMap::new(), 0u32);
+            for step in steps {
+                match step {
+                    Step::Set(key, delay) => {
+                        wheel.set(key, now + delay);
+                        model.insert(key, (now + delay).max(now + 1));
+                    }
+                    Step::Cancel(key) => {
+                        wheel.cancel(key);
+                        model.remove(&key);
+                    }
+                    Step::Advance(ticks) => {
+                        now += ticks;
+                        let due: Vec<u32> = model.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
+                        model.retain(|_, at| *at > now);
+                        prop_assert_eq!(expired(&mut wheel, now), due);
+                    }
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+            }
+        }
+    }
+}

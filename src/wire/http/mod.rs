@@ -1,0 +1,16 @@
+//! HTTP/1.1 at the shard's front door: request heads, WebSocket upgrades, and the answers that end a connection.
+//!
+//! Sans-IO, like all of `wire`. Bodies are not handled here: a request that needs one goes to the services.
+pub mod client_ip;
+pub mod head;
+pub mod origin;
+pub mod response;
+pub mod token;
+pub mod upgrade;
+
+pub use client_ip::{address_key, client_address};
+pub use head::{Head, HeadError, parse_head};
+pub use origin::origin_allowed;
+pub use response::{Failure, write_response};
+pub use token::{Credentials, TokenError, bearer_token};
+pub use upgrade::{Refused, Upgrade, check, write_accept};

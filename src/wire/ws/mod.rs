@@ -1,0 +1,20 @@
+//! WebSocket frames, server side, after RFC 6455. Sans-IO: bytes in, items out, and the reverse.
+//!
+//! Invariants:
+//! * What a peer does wrong is known from the frame header, before a byte of payload is kept.
+//! * No more of a message is ever kept than the caller's limit, whatever the headers promise.
+//! * The decoder never copies a message that lies whole in the receive buffer.
+//! * Nothing the server sends is masked, fragmented or compressed.
+pub mod close;
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod header;
+pub mod mask;
+pub mod utf8;
+
+pub use close::is_valid_close_code;
+pub use decode::{Control, Decoder, Item, Place};
+pub use encode::{FrameBuffer, append_frame, close_frame, close_frame_for, frame_len};
+pub use error::{Misbehaviour, WsError};
+pub use header::Opcode;

@@ -1,0 +1,633 @@
+//! The io_uring plane against real sockets on loopback, hosted by the runtime as a shard hosts it.
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use throng::base::mailbox::Wake;
+use throng::plane::{Completion, End, Plane, PlaneStats, Received, Ring, RingOptions, SLACK_BYTES, Slot, host};
+
+/// A byte that makes the server close the connection instead of echoing.
+const QUIT: u8 = b'Q';
+
+/// Few buffers on purpose, so that bursts run them dry.
+const SMALL: RingOptions = RingOptions { slots: 512, buffers: 64, buffer_bytes: 2_048 };
+
+/// How long a client waits for bytes before the test counts as hung.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tests that count the process's descriptors must not overlap with others.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// What the shard knows of one connection.
+#[derive(Default)]
+struct Connection {
+    open: bool,
+    outbox: Vec<u8>,
+    blocked: bool,
+    dirty: bool,
+}
+
+/// A shard in small: echoes, with a private outbox per connection.
+struct Echo {
+    ring: Ring,
+    connections: Vec<Connection>,
+    dirty: Vec<Slot>,
+    refused: u64,
+}
+
+impl Echo {
+    fn new(options: &RingOptions) -> Echo {
+        let connections = (0..options.slots).map(|_| Connection::default()).collect();
+        Echo { ring: Ring::new(options).expect("data ring"), connections, dirty: Vec::new(), refused: 0 }
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) {
+        match self.ring.adopt(socket) {
+            Ok(slot) => {
+                let connection = &mut self.connections[slot as usize];
+                assert!(!std::mem::replace(&mut connection.open, true), "slot {slot} is in use");
+                assert!(connection.outbox.is_empty());
+                self.ring.submit();
+            }
+            Err(_full) => self.refused += 1,
+        }
+    }
+
+    fn turn(&mut self) {
+        let (mut completions, mut shortfalls) = (Vec::new(), Vec::new());
+        self.ring.collect(&mut completions);
+        for completion in completions {
+            match completion {
+                Completion::Received { slot, mut buffer } => {
+                    let len = buffer.len();
+                    assert_eq!(buffer.bytes().len(), len + SLACK_BYTES);
+                    let connection = &mut self.connections[slot as usize];
+                    assert!(connection.open, "bytes for a closed connection");
+                    connection.outbox.extend_from_slice(&buffer.bytes()[..len]);
+                    let quit = buffer.bytes()[..len].contains(&QUIT);
+                    buffer.bytes().fill(0xee); // the memory is ours until it is given back, slack included
+                    self.ring.give_back(buffer);
+                    if quit { self.close(slot) } else { self.mark(slot) }
+                }
+                Completion::Ended { slot, .. } => self.close(slot),
+                Completion::Writable { slot } => {
+                    self.connections[slot as usize].blocked = false;
+                    self.mark(slot);
+                }
+                Completion::Released { slot } => {
+                    let connection = &mut self.connections[slot as usize];
+                    assert!(connection.open, "released twice");
+                    *connection = Connection::default();
+                }
+            }
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.iter().for_each(|&slot| self.connections[slot as usize].dirty = false);
+        let ready: Vec<Slot> = dirty
+            .into_iter()
+            .filter(|&slot| {
+                let connection = &self.connections[slot as usize];
+                connection.open && !connection.blocked && !connection.outbox.is_empty()
+            })
+            .collect();
+        let sends = ready.iter().map(|&slot| (slot, &self.connections[slot as usize].outbox[..]));
+        self.ring.send_batch(sends, &mut shortfalls);
+        let mut shortfalls = shortfalls.into_iter().peekable();
+        for (index, &slot) in ready.iter().enumerate() {
+            let connection = &mut self.connections[slot as usize];
+            match shortfalls.next_if(|shortfall| shortfall.index as usize == index).map(|shortfall| shortfall.taken) {
+                None => connection.outbox.clear(),
+                Some(Ok(taken)) => {
+                    assert!((taken as usize) < connection.outbox.len());
+                    connection.outbox.drain(..taken as usize);
+                    connection.blocked = true;
+                    self.ring.want_writable(slot);
+                }
+                Some(Err(_broken)) => connection.outbox.clear(), // `Ended` follows
+            }
+        }
+        assert!(shortfalls.next().is_none(), "shortfalls of a batch come in its order");
+        self.ring.submit();
+    }
+
+    fn mark(&mut self, slot: Slot) {
+        if !std::mem::replace(&mut self.connections[slot as usize].dirty, true) {
+            self.dirty.push(slot);
+        }
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.connections[slot as usize].outbox.clear();
+        self.connections[slot as usize].blocked = true; // no sends from here on
+        self.ring.close(slot);
+    }
+}
+
+enum Order {
+    /// An overlong turn.
+    Stall(Duration),
+    Ticks(u32),
+    Report(Sender<Report>),
+    Stop,
+}
+
+struct Report {
+    stats: PlaneStats,
+    open: usize,
+    refused: u64,
+}
+
+/// A shard thread and the way to give it orders: a queue and the ring's waker.
+struct Server {
+    address: SocketAddr,
+    orders: Sender<Order>,
+    waker: Box<dyn Wake>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(options: RingOptions) -> Server {
+        let (orders, inbox) = channel();
+        let (hello, greeting) = channel();
+        let thread = std::thread::spawn(move || shard(options, inbox, hello));
+        let (address, waker) = greeting.recv().expect("the shard starts");
+        Server { address, orders, waker, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("connect");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.send(order).expect("the shard lives");
+        self.waker.wake();
+    }
+
+    fn report(&self) -> Report {
+        let (answer, report) = channel();
+        self.order(Order::Report(answer));
+        report.recv_timeout(PATIENCE).expect("woken from another thread, the shard answers")
+    }
+
+    /// Waits until the report satisfies `condition`.
+    fn until(&self, what: &str, condition: impl Fn(&Report) -> bool) -> Report {
+        for _ in 0..4_000 {
+            let report = self.report();
+            if condition(&report) {
+                return report;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let report = self.report();
+        panic!("waited in vain: {what}; {} open, {:?}", report.open, report.stats);
+    }
+
+    fn until_empty(&self) -> Report {
+        self.until("an empty table", |report| report.open == 0 && report.stats.adopted == report.stats.released)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.orders.send(Order::Stop);
+        self.waker.wake();
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn shard(options: RingOptions, inbox: Receiver<Order>, hello: Sender<(SocketAddr, Box<dyn Wake>)>) {
+    let mut runtime = host::runtime().expect("host runtime");
+    runtime.block_on(async move {
+        let listener = host::listener((Ipv4Addr::LOCALHOST, 0).into(), false, 1_024).expect("listen");
+        let address = listener.local_addr().expect("bound");
+        let listener = monoio::net::TcpListener::from_std(listener).expect("wrap the listener");
+        let echo = Rc::new(RefCell::new(Echo::new(&options)));
+        let ready = host::Ready::new(&echo.borrow().ring).expect("wrap the ring");
+        hello.send((address, echo.borrow().ring.waker())).expect("the test waits");
+        let accepting = echo.clone();
+        monoio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                accepting.borrow_mut().adopt(host::into_owned_fd(stream));
+            }
+        });
+        loop {
+            echo.borrow_mut().turn();
+            while let Ok(order) = inbox.try_recv() {
+                let mut echo = echo.borrow_mut();
+                match order {
+                    Order::Stall(duration) => std::thread::sleep(duration),
+                    Order::Ticks(count) => (0..count).for_each(|_| {
+                        echo.ring.tick();
+                        echo.ring.submit();
+                    }),
+                    Order::Report(answer) => {
+                        let open = echo.connections.iter().filter(|connection| connection.open).count();
+                        let _ = answer.send(Report { stats: echo.ring.stats(), open, refused: echo.refused });
+                    }
+                    Order::Stop => return,
+                }
+            }
+            ready.wait().await.expect("poll the ring");
+        }
+    });
+    std::mem::forget(runtime); // its accept is pending for ever
+}
+
+fn pattern(bytes: usize, seed: usize) -> Vec<u8> {
+    (0..bytes).map(|i| ((i * 7 + seed * 13) % 97) as u8 + 128).collect()
+}
+
+fn echo(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("write");
+    expect(stream, bytes);
+}
+
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut back = vec![0; bytes.len()];
+    stream.read_exact(&mut back).expect("read");
+    assert!(back == bytes, "the echo differs");
+}
+
+fn expect_end(stream: &mut TcpStream) {
+    assert_eq!(stream.read(&mut [0; 16]).expect("end of stream"), 0);
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc").count()
+}
+
+#[test]
+fn connections_cost_the_server_no_descriptors() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let before = descriptors();
+    let mut clients: Vec<TcpStream> = (0..300).map(|_| server.connect()).collect();
+    for round in 0..5 {
+        for (index, client) in clients.iter_mut().enumerate() {
+            echo(client, &pattern(100, index + round));
+        }
+    }
+    assert_eq!(descriptors() - before, clients.len());
+    let report = server.report();
+    assert_eq!((report.stats.adopted, report.open), (300, 300));
+    assert_eq!(report.stats.promoted, 300, "five messages in one tick make a connection hot");
+    drop(clients);
+    assert_eq!(server.until_empty().stats.stale, 0);
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn buffers_run_dry_without_losing_a_byte() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+    // Once while idle, twice while hot.
+    for round in 0..3 {
+        server.order(Order::Stall(Duration::from_millis(50)));
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.write_all(&pattern(16 << 10, index + round)).expect("burst");
+        }
+        for (index, client) in clients.iter_mut().enumerate() {
+            expect(client, &pattern(16 << 10, index + round));
+        }
+    }
+    assert!(server.report().stats.out_of_buffers > 0, "the buffers never ran dry");
+}
+
+#[test]
+fn a_stalled_reader_gets_everything_in_the_end() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let mut slow = server.connect();
+    socket2::SockRef::from(&slow).set_recv_buffer_size(16 << 10).expect("option");
+    let large = pattern(6 << 20, 1);
+    slow.write_all(&large).expect("write");
+    let report = server.until("short sends", |report| report.stats.short_sends > 0);
+    assert_eq!(report.open, 1);
+    // Others are served meanwhile.
+    echo(&mut server.connect(), b"hello");
+    expect(&mut slow, &large);
+}
+
+#[test]
+fn quiet_connections_are_demoted_and_still_answer() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let mut clients: Vec<TcpStream> = (0..150).map(|_| server.connect()).collect();
+    for round in 1..=2 {
+        for _ in 0..4 {
+            clients.iter_mut().for_each(|client| echo(client, b"now hot"));
+        }
+        assert_eq!(server.report().stats.promoted, 150 * round);
+        // No quicker than 64 a tick.
+        server.order(Order::Ticks(20));
+        let first = server.until("demotions", |report| report.stats.demoted >= 150 * (round - 1) + 64);
+        assert_eq!(first.stats.demoted, 150 * (round - 1) + 64);
+        server.order(Order::Ticks(2));
+        server.until("the remaining demotions", |report| report.stats.demoted == 150 * round);
+    }
+    clients.iter_mut().for_each(|client| echo(client, b"still there"));
+    // Demoted in the midst of traffic: what arrives around the cancel is not lost.
+    for round in 0..20 {
+        for client in &mut clients {
+            client.write_all(&pattern(300, round)).expect("write");
+        }
+        server.order(Order::Ticks(21));
+        clients.iter_mut().for_each(|client| expect(client, &pattern(300, round)));
+    }
+}
+
+#[test]
+fn peers_see_both_directions_of_close() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let before = descriptors();
+    for tier in 0..2 {
+        let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+        if tier == 1 {
+            (0..4).for_each(|_| clients.iter_mut().for_each(|client| echo(client, b"now hot")));
+        }
+        let mut asked = clients.split_off(100);
+        drop(clients);
+        for client in &mut asked {
+            client.write_all(&[QUIT]).expect("quit");
+        }
+        asked.iter_mut().for_each(expect_end);
+        drop(asked);
+        assert_eq!(server.until_empty().stats.stale, 0);
+    }
+    // Connections that never said a word, and one that cannot be written to, are shut down as well.
+    let mut blocked = server.connect();
+    blocked.write_all(&pattern(6 << 20, 2)).expect("write");
+    server.until("short sends", |report| report.stats.short_sends > 0);
+    blocked.write_all(&[QUIT]).expect("quit");
+    let mut rest = Vec::new();
+    match blocked.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    assert!(rest.len() < 6 << 20);
+    drop(blocked);
+    server.until_empty();
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn many_close_at_once_with_few_descriptors() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let mut clients: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| echo(client, b"hello"));
+    server.order(Order::Stall(Duration::from_millis(20)));
+    clients.iter_mut().for_each(|client| client.write_all(&[QUIT]).expect("quit"));
+    clients.iter_mut().for_each(expect_end);
+    server.until_empty();
+}
+
+#[test]
+fn closing_works_without_a_descriptor_to_spare() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| echo(client, b"hello"));
+    let mut hoard = Vec::new();
+    let error = loop {
+        match std::fs::File::open("/dev/null") {
+            Ok(file) => hoard.push(file),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+    server.order(Order::Stall(Duration::from_millis(20)));
+    clients.iter_mut().for_each(|client| client.write_all(&[QUIT]).expect("quit"));
+    clients.iter_mut().for_each(expect_end);
+    server.until_empty();
+}
+
+#[test]
+fn rapid_connections_leave_the_table_empty() {
+    let _alone = alone();
+    let server = Server::start(RingOptions { slots: 64, ..SMALL });
+    let before = descriptors();
+    std::thread::scope(|scope| {
+        for thread in 0..4usize {
+            let server = &server;
+            scope.spawn(move || {
+                for round in 0..1_500usize {
+                    let mut client = server.connect();
+                    let mine = pattern(64, thread * 10_000 + round);
+                    match round % 4 {
+                        // Gone at once; reset with bytes on their way; served; closed by the server.
+                        0 => continue,
+                        1 => {
+                            client.write_all(&mine).expect("write");
+                            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("option");
+                        }
+                        2 => echo(&mut client, &mine),
+                        _ => {
+                            echo(&mut client, &mine);
+                            client.write_all(&[QUIT]).expect("quit");
+                            expect_end(&mut client);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let report = server.until("all connections", |report| report.stats.adopted + report.refused == 6_000);
+    assert_eq!(report.refused, 0);
+    assert_eq!(server.until_empty().stats.stale, 0);
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn a_wake_from_another_thread_ends_the_wait() {
+    let _alone = alone();
+    let server = Server::start(SMALL);
+    for _ in 0..500 {
+        server.report(); // the shard sleeps between two of them, and nothing but the waker wakes it
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..1_000).for_each(|_| server.waker.wake()));
+        }
+    });
+    server.report();
+}
+
+/// One connection's two ends.
+fn pair() -> (TcpStream, OwnedFd) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    (client, listener.accept().expect("accept").0.into())
+}
+
+/// Turns a ring that nobody hosts until it reports something.
+fn collect(ring: &mut Ring) -> Vec<Completion<<Ring as Plane>::Buffer>> {
+    let mut completions = Vec::new();
+    for _ in 0..10_000 {
+        ring.submit();
+        ring.collect(&mut completions);
+        if !completions.is_empty() {
+            return completions;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("nothing happened");
+}
+
+#[test]
+fn a_full_table_gives_the_socket_back() {
+    let _alone = alone();
+    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
+    let ends: Vec<_> = (0..3).map(|_| pair()).collect();
+    let (mut clients, sockets): (Vec<TcpStream>, Vec<OwnedFd>) = ends.into_iter().unzip();
+    let mut sockets = sockets.into_iter();
+    let first = ring.adopt(sockets.next().expect("three")).expect("room");
+    ring.adopt(sockets.next().expect("three")).expect("room for two");
+    let third = ring.adopt(sockets.next().expect("three")).expect_err("no room for three");
+    // It is still a working socket.
+    TcpStream::from(third.try_clone().expect("dup")).write_all(b"busy").expect("write");
+    expect(&mut clients[2], b"busy");
+    ring.close(first);
+    assert!(matches!(collect(&mut ring)[..], [Completion::Released { slot }] if slot == first));
+    expect_end(&mut clients[0]);
+    assert_eq!(ring.adopt(third).expect("room again"), first);
+}
+
+#[test]
+fn a_table_beyond_the_descriptor_limit_is_refused_by_name() {
+    let slots = u32::try_from(host::nofile_limit() + 1).expect("a limit that fits");
+    let error = Ring::new(&RingOptions { slots, ..SMALL }).err().expect("the kernel would refuse it").to_string();
+    assert!(error.contains(&slots.to_string()) && error.contains("RLIMIT_NOFILE"), "{error}");
+}
+
+#[test]
+fn the_end_is_reported_once_and_the_other_direction_stays_open() {
+    let _alone = alone();
+    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
+    let (mut client, socket) = pair();
+    let slot = ring.adopt(socket).expect("room");
+    client.shutdown(std::net::Shutdown::Write).expect("shutdown");
+    assert!(matches!(collect(&mut ring)[..], [Completion::Ended { cause: End::Eof, .. }]));
+    let mut shortfalls = Vec::new();
+    ring.send_batch([(slot, &b"good bye"[..])].into_iter(), &mut shortfalls);
+    assert!(shortfalls.is_empty());
+    expect(&mut client, b"good bye");
+    ring.want_writable(slot);
+    assert!(matches!(collect(&mut ring)[..], [Completion::Writable { .. }]));
+    ring.close(slot);
+    assert!(matches!(collect(&mut ring)[..], [Completion::Released { .. }]));
+    expect_end(&mut client);
+}
+
+#[test]
+fn a_reset_is_an_error_of_the_connection() {
+    let _alone = alone();
+    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
+    let (client, socket) = pair();
+    let slot = ring.adopt(socket).expect("room");
+    ring.submit();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("option");
+    drop(client);
+    let ended = collect(&mut ring);
+    assert!(matches!(ended[..], [Completion::Ended { cause: End::Failed(libc::ECONNRESET), .. }]), "{ended:?}");
+    let mut shortfalls = Vec::new();
+    ring.send_batch([(slot, &b"anyone?"[..])].into_iter(), &mut shortfalls);
+    assert!(matches!(shortfalls[..], [throng::plane::Shortfall { index: 0, taken: Err(_) }]), "{shortfalls:?}");
+}
+
+/// Every byte of every send is accounted for, what arrives while a batch is handed over is kept for the next
+/// `collect`, and a batch tells its own shortfalls from those of the one before.
+#[test]
+fn batches_larger_than_the_queues_are_settled_exactly() {
+    let _alone = alone();
+    const CONNECTIONS: usize = 100;
+    // More requests than the submission queue holds, more failures than the completion queue does. Several for one
+    // slot are against the rule, but no send is ever parked, so they stay in order; otherwise this would take
+    // thousands of sockets.
+    const PASSES: usize = 400;
+    let mut ring = Ring::new(&RingOptions { slots: CONNECTIONS as u32, ..SMALL }).expect("ring");
+    let (mut clients, slots): (Vec<TcpStream>, Vec<Slot>) = (0..CONNECTIONS)
+        .map(|_| {
+            let (client, socket) = pair();
+            socket2::SockRef::from(&client).set_recv_buffer_size(128 << 10).expect("option"); // fixed from now on
+            socket2::SockRef::from(&socket).set_send_buffer_size(64 << 10).expect("option");
+            (client, ring.adopt(socket).expect("room"))
+        })
+        .unzip();
+    ring.submit();
+    let mut accepted = vec![0; CONNECTIONS];
+    let mut send = |ring: &mut Ring, indices: &[usize], bytes: &[u8]| {
+        let mut shortfalls = Vec::new();
+        ring.send_batch(indices.iter().map(|&index| (slots[index], bytes)), &mut shortfalls);
+        assert!(shortfalls.is_sorted_by_key(|shortfall| shortfall.index));
+        indices.iter().for_each(|&index| accepted[index] += bytes.len());
+        for shortfall in &shortfalls {
+            let taken = shortfall.taken.expect("no connection is broken") as usize;
+            assert!(taken < bytes.len());
+            accepted[indices[shortfall.index as usize]] -= bytes.len() - taken;
+        }
+        shortfalls.len()
+    };
+    for client in &mut clients {
+        client.write_all(b"meanwhile").expect("write");
+    }
+    // Nobody reads: the sockets fill up in the first batch and refuse nearly all of the others.
+    let all: Vec<usize> = (0..PASSES).flat_map(|_| 0..CONNECTIONS).collect();
+    let refused: Vec<usize> = (0..4).map(|_| send(&mut ring, &all, &pattern(8 << 10, 3))).collect();
+    assert!(refused[0] < all.len() && refused.iter().any(|&refused| refused > 32_768), "{refused:?}");
+    let mut heard = 0;
+    while heard < CONNECTIONS * b"meanwhile".len() {
+        for completion in collect(&mut ring) {
+            let Completion::Received { mut buffer, .. } = completion else { panic!("{completion:?}") };
+            assert_eq!(&buffer.bytes()[..9], b"meanwhile");
+            heard += buffer.len();
+            ring.give_back(buffer);
+        }
+    }
+    slots.iter().for_each(|&slot| ring.close(slot));
+    let mut released = 0;
+    while released < CONNECTIONS {
+        released += collect(&mut ring).len();
+    }
+    for (client, accepted) in clients.iter_mut().zip(accepted) {
+        assert_eq!(client.read_to_end(&mut Vec::new()).expect("all, then the end"), accepted);
+    }
+}
+
+#[test]
+fn a_panic_in_the_iterator_leaves_no_request_behind() {
+    let _alone = alone();
+    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
+    let (mut client, socket) = pair();
+    let slot = ring.adopt(socket).expect("room");
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let bytes = b"before the panic".to_vec();
+        let sends = (0..2).map(|index| {
+            assert_eq!(index, 0, "on purpose");
+            (slot, &bytes[..])
+        });
+        ring.send_batch(sends, &mut Vec::new());
+    }));
+    assert!(outcome.is_err());
+    expect(&mut client, b"before the panic");
+    ring.send_batch([(slot, &b" and after it"[..])].into_iter(), &mut Vec::new());
+    expect(&mut client, b" and after it");
+}
