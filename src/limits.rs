@@ -121,10 +121,5 @@ pub const WINDOW_BYTES_MAX: usize = 131_072;
 /// `retryAfterMs` of `overloaded` when a store queue is full, ms. A full queue of 16,384 writes drains in well under a second.
 pub const OVERLOADED_RETRY_MS: u64 = 1_000;
 
-/// Characters of a room's name and description, seconds of slow mode (R-ROOM-1, R-MOD-2). More: `invalid_argument`.
-pub const ROOM_NAME_CHARS_MAX: usize = 100;
-pub const ROOM_DESCRIPTION_CHARS_MAX: usize = 500;
-pub const SLOW_MODE_S_MAX: u32 = 21_600;
-
 /// Rooms listed by number of connections in `/stats` (R-OPS-1).
 pub const TOP_ROOMS_MAX: usize = 100;

@@ -1,6 +1,6 @@
 //! A signed-in user, shared by all connections of that user on all shards.
 use super::rate::SharedBucket;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// One per user with at least one connection (and, after that, until its buckets are full again).
 /// Made and found by the user's home shard; shards share it by `Arc` and touch only the atomics.
@@ -20,6 +20,8 @@ pub struct User {
     pub last_active_s: AtomicU32,
     /// Live connections; only the home shard of the user changes it (`limits.connections_per_user`).
     pub connections: AtomicU32,
+    /// Listed by the home shard among users without connections. Home shard only.
+    pub is_lingering: AtomicBool,
     /// The user's only connection as `ConnRef::to_bits`, 0 for none or several. Home shard only.
     pub sole_connection: AtomicU64,
 }

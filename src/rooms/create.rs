@@ -200,10 +200,16 @@ mod tests {
         let (anna, berta) = (world.client("anna"), world.client("berta"));
         assert_eq!(world.answer(&anna, "club", create("Club", RoomType::Private, None)), made("club"));
         assert_eq!(world.join(&anna, "club").role, Some(Role::Owner));
-        assert_eq!(world.answer(&berta, "club", create("Club", RoomType::Public, None)), Heard::refused(Code::Conflict));
+        assert_eq!(
+            world.answer(&berta, "club", create("Club", RoomType::Public, None)),
+            Heard::refused(Code::Conflict)
+        );
         world.disconnect(&anna, "club", false);
         world.advance(2_000);
-        assert_eq!(world.answer(&berta, "club", create("Club", RoomType::Public, None)), Heard::refused(Code::Conflict));
+        assert_eq!(
+            world.answer(&berta, "club", create("Club", RoomType::Public, None)),
+            Heard::refused(Code::Conflict)
+        );
         assert_eq!(world.answer(&berta, "club", JOIN), Heard::refused(Code::AccessDenied));
     }
 

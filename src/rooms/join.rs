@@ -147,7 +147,7 @@ impl Room {
             cx.fx.send(caller.conn, cx.id, &Event::Snapshot(&snapshot));
         }
         if came != Came::Already {
-            cx.fx.subscribe(caller.conn, cx.id);
+            cx.fx.subscribe(caller.conn, caller.user, cx.id);
         }
         if came == Came::First {
             self.announce_joined(cx, place, caller.read_at_ns);
@@ -227,9 +227,11 @@ mod tests {
     fn only_public_app_names_come_about_by_joining() {
         let mut world = World::new(Settings::default());
         let anna = world.client("anna");
-        for (room, command) in
-            [("a", join_as(RoomType::Private)), ("b", join_as(RoomType::Direct)), ("room_01ARZ3NDEKTSV4RRFFQ69G5FAV", JOIN)]
-        {
+        for (room, command) in [
+            ("a", join_as(RoomType::Private)),
+            ("b", join_as(RoomType::Direct)),
+            ("room_01ARZ3NDEKTSV4RRFFQ69G5FAV", JOIN),
+        ] {
             assert_eq!(world.answer(&anna, room, command), Heard::refused(Code::AccessDenied));
         }
         assert!(world.fx.store.rooms.is_empty());
@@ -253,7 +255,8 @@ mod tests {
         let shown = world.join(&guest, "club");
         assert_eq!((shown.role, shown.offset, shown.member_count), (Some(Role::Member), 1, 4));
         let heard = world.take(&owner);
-        let [.., Heard::Durable { kind: EventKind::MemberAdded, user, text, .. }, Heard::Came(came)] = &heard[..] else {
+        let [.., Heard::Durable { kind: EventKind::MemberAdded, user, text, .. }, Heard::Came(came)] = &heard[..]
+        else {
             panic!("{heard:?}")
         };
         assert!(user == "guest" && came == "guest" && text.contains(r#""role":"member""#));

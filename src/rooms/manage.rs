@@ -132,7 +132,10 @@ mod tests {
         let member = world.client("member");
         world.join_all(&[&owner, &member], "club");
         world.forget();
-        assert_eq!(world.answer(&owner, "club", update(Some("New \"name\""), Some(21_600))), Heard::Room("club".into()));
+        assert_eq!(
+            world.answer(&owner, "club", update(Some("New \"name\""), Some(21_600))),
+            Heard::Room("club".into())
+        );
         let heard = world.take(&member);
         let [Heard::Durable { offset: 1, kind: EventKind::RoomUpdated, text, .. }] = &heard[..] else {
             panic!("{heard:?}")

@@ -62,9 +62,7 @@ impl Room {
             return Err(Code::Forbidden.into());
         }
         let mut event = self.event(cx, caller, EventKind::MemberRemoved);
-        event.detail = detail(
-            json!({ "userId": user_id, "removedBy": caller.user.id(), "timestamp": event.at_ms }),
-        );
+        event.detail = detail(json!({ "userId": user_id, "removedBy": caller.user.id(), "timestamp": event.at_ms }));
         self.write_member(cx, caller, user_id, None, Some(event))?;
         self.change = Some(Change::Remove);
         Ok(())

@@ -153,8 +153,7 @@ impl OnlineTable {
     pub fn join(&mut self, user: &Arc<User>, conn: ConnRef, now_s: u32) -> (u32, Came) {
         let Some(place) = self.find(user.id()) else {
             let sessions = Packed::new(Sessions::One(conn));
-            let entry =
-                Online { user: user.clone(), sessions, joined_s: now_s, granted: None, is_member: false };
+            let entry = Online { user: user.clone(), sessions, joined_s: now_s, granted: None, is_member: false };
             let place = self.users.insert(entry) as u32;
             let users = &self.users;
             let hash = |&place: &u32| name_hash(users[place as usize].user.id());

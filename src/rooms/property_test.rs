@@ -156,9 +156,7 @@ impl Checker {
             Act::Invite(user) => RoomCommand::Invite { user_id: USERS[user] },
             Act::Remove(user) => RoomCommand::Remove { user_id: USERS[user] },
             Act::SetRole(user, role) => RoomCommand::SetRole { user_id: USERS[user], role },
-            Act::SlowMode(seconds) => {
-                RoomCommand::Update { name: None, description: None, slow_mode_s: Some(seconds) }
-            }
+            Act::SlowMode(seconds) => RoomCommand::Update { name: None, description: None, slow_mode_s: Some(seconds) },
             Act::Create => {
                 let kind = if room == "club" { RoomType::Private } else { RoomType::Public };
                 RoomCommand::Create { name: "x", description: "", kind, recipient_id: None }
@@ -220,10 +218,16 @@ impl Checker {
                 self.positions.get_mut(&(user, room)).expect("had a snapshot").1 = offset;
             }
             Heard::Came(other) => {
-                assert!(other != user && self.views.get_mut(&key).unwrap().online.insert(other.clone()), "{other} twice");
+                assert!(
+                    other != user && self.views.get_mut(&key).unwrap().online.insert(other.clone()),
+                    "{other} twice"
+                );
             }
             Heard::Went(other) => {
-                assert!(other != user && self.views.get_mut(&key).unwrap().online.remove(&other), "{other} was not here");
+                assert!(
+                    other != user && self.views.get_mut(&key).unwrap().online.remove(&other),
+                    "{other} was not here"
+                );
             }
             Heard::Closed(_) => {
                 assert!(self.views.remove(&key).is_some());
@@ -250,7 +254,9 @@ impl Checker {
     }
 
     fn check_recent(&mut self, room: &str, epoch: &str, offset: u64, recent: &[u64]) {
-        let Some(stored) = self.world.fx.store.by_name(room).filter(|stored| *stored.row.epoch == *epoch) else { return };
+        let Some(stored) = self.world.fx.store.by_name(room).filter(|stored| *stored.row.epoch == *epoch) else {
+            return;
+        };
         let messages = stored.rows.iter().filter(|row| row.kind == EventKind::Message && row.offset <= offset);
         let messages: Vec<u64> = messages.map(|row| row.offset).collect();
         assert_eq!(recent, &messages[messages.len().saturating_sub(3)..], "{room}");
@@ -333,7 +339,14 @@ fn named_sequences() {
     let say = |act: Act| Step::Command(0, 1, act);
     for steps in [
         // A held recovery, then the room is deleted under it.
-        vec![say(Act::Create), say(Act::Join), settle.clone(), Step::Disconnect(2, true), say(Act::Delete), settle.clone()],
+        vec![
+            say(Act::Create),
+            say(Act::Join),
+            settle.clone(),
+            Step::Disconnect(2, true),
+            say(Act::Delete),
+            settle.clone(),
+        ],
         // Leaving while the own message is on its way.
         vec![say(Act::Create), say(Act::Join), settle.clone(), say(Act::Send), say(Act::Leave(false)), settle.clone()],
         // Typing, then gone within the grace and back.

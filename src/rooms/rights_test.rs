@@ -113,9 +113,9 @@ fn every_command_by_everyone_who_is_not_in_the_room() {
 #[test]
 fn every_command_by_everyone_who_is_in_the_room() {
     for &(kind, user, role, join, managing) in TABLE.iter().filter(|row| row.3 == OK) {
-        for (command, expected) in OF_SUBSCRIBERS.into_iter().map(|command| (command, join)).chain(
-            MANAGING.into_iter().zip(managing),
-        ) {
+        for (command, expected) in
+            OF_SUBSCRIBERS.into_iter().map(|command| (command, join)).chain(MANAGING.into_iter().zip(managing))
+        {
             let (mut world, watcher, client) = prepared(kind, user, role);
             world.join(&client, "club");
             world.forget();

@@ -190,7 +190,8 @@ mod tests {
         let (mut world, anna, _) = prepared(Rate::OFF);
         let text = |count| &*"ü".repeat(count).leak();
         let json = |bytes: usize| &*format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8)).leak();
-        let voice = |message| RoomCommand::Send { message, message_type: Some("voice"), metadata: None, client_id: None };
+        let voice =
+            |message| RoomCommand::Send { message, message_type: Some("voice"), metadata: None, client_id: None };
         for (command, expected) in [
             (message(text(2_000)), None),
             (message(text(2_001)), Some(Refusal::new(Code::MessageTooLong))),

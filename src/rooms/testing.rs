@@ -44,7 +44,13 @@ impl Heard {
         use Heard::*;
         matches!(
             self,
-            Done | Joined(_) | Sent { .. } | Room(_) | History { .. } | OnlineUsers { .. } | Refused(_) | Resumed(_)
+            Done | Joined(_)
+                | Sent { .. }
+                | Room(_)
+                | History { .. }
+                | OnlineUsers { .. }
+                | Refused(_)
+                | Resumed(_)
                 | Presence(_)
         )
     }
@@ -144,7 +150,7 @@ impl Effects for Fx {
         }
     }
 
-    fn subscribe(&mut self, conn: ConnRef, room: &Arc<str>) {
+    fn subscribe(&mut self, conn: ConnRef, _user: &Arc<User>, room: &Arc<str>) {
         assert!(self.subscribed.insert((room.to_string(), conn)), "subscribed twice");
     }
 

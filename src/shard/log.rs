@@ -128,12 +128,13 @@ mod tests {
         /// A reader that stops anywhere reads exactly what was appended, and chunks in front of it go.
         #[test]
         fn readers_see_every_byte_once(
-            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40_000), 1..20),
+            frames in proptest::collection::vec(1..40_000usize, 1..20),
             steps in proptest::collection::vec(1..30_000usize, 1..60),
         ) {
             let (mut log, mut pool) = (Log::default(), ChunkPool::default());
             let (mut read, mut position) = (Vec::new(), 0u64);
             let mut steps = steps.into_iter().cycle();
+            let frames: Vec<Vec<u8>> = frames.iter().map(|len| (0..*len).map(|i| (i * 31 + len) as u8).collect()).collect();
             for frame in &frames {
                 log.append(frame, &mut pool);
                 let piece = log.readable(position);

@@ -18,6 +18,7 @@ pub struct Users {
     several: HashMap<Box<str>, Vec<ConnRef>>,
     /// Users without connections, oldest first, until nothing about them need be remembered.
     lingering: VecDeque<Arc<User>>,
+    connected: usize,
 }
 
 impl Users {
@@ -36,7 +37,10 @@ impl Users {
             return None;
         }
         match count {
-            0 => user.sole_connection.store(conn.to_bits(), Relaxed),
+            0 => {
+                self.connected += 1;
+                user.sole_connection.store(conn.to_bits(), Relaxed);
+            }
             1 => {
                 let first = ConnRef::from_bits(user.sole_connection.swap(0, Relaxed));
                 self.several.insert(id.into(), vec![first, conn]);
@@ -60,8 +64,11 @@ impl Users {
                 }
             }
         }
-        if user.connections.fetch_sub(1, Relaxed) == 1 && !self.forget(user, now_ns) {
-            self.lingering.push_back(user.clone());
+        if user.connections.fetch_sub(1, Relaxed) == 1 {
+            self.connected -= 1;
+            if !self.forget(user, now_ns) && !user.is_lingering.swap(true, Relaxed) {
+                self.lingering.push_back(user.clone());
+            }
         }
     }
 
@@ -78,7 +85,9 @@ impl Users {
     pub fn sweep(&mut self, now_ns: u64) {
         for _ in 0..self.lingering.len().min(Self::SWEEP) {
             let user = self.lingering.pop_front().expect("counted");
-            if user.connections.load(Relaxed) == 0 && !self.forget(&user, now_ns) {
+            if user.connections.load(Relaxed) > 0 || self.forget(&user, now_ns) {
+                user.is_lingering.store(false, Relaxed);
+            } else {
                 self.lingering.push_back(user);
             }
         }
@@ -86,7 +95,7 @@ impl Users {
 
     /// Users with at least one connection.
     pub fn connected(&self) -> usize {
-        self.table.len() - self.lingering.iter().filter(|user| user.connections.load(Relaxed) == 0).count()
+        self.connected
     }
 
     fn find(&self, id: &str) -> Option<Arc<User>> {
