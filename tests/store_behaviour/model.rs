@@ -49,10 +49,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (1..6i64, from, 0..5u32).prop_map(|(room, from, limit)| Read::History { room, from, limit }),
         (1..6i64, 0..8u64, 0..5u32).prop_map(|(room, after, limit)| Read::Events { room, after, limit }),
     ];
+    // Quarters of the window: its end is met to the millisecond.
     let step = prop_oneof![
         6 => prop::collection::vec(write, 0..8).prop_map(Step::Commit),
         6 => read.prop_map(Step::Read),
-        2 => (0..DEDUPE_S * 1000).prop_map(Step::Wait),
+        2 => (0..=4u64).prop_map(|quarters| Step::Wait(quarters * DEDUPE_S * 250)),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..30)
