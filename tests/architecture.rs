@@ -244,3 +244,9 @@ fn slug(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
+
+/// Records without an assert of their own beside them.
+#[test]
+fn the_user_record_is_as_small_as_documented() {
+    assert!(size_of::<throng::base::user::User>() <= 64);
+}
