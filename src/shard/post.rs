@@ -86,7 +86,12 @@ impl<P: Plane> Shard<P> {
                 core.config = config.clone();
                 self.rooms.configure((&*config).into());
             }
-            Mail::Keys(verifier) => core.verifier = verifier,
+            Mail::Keys(verifier, unknown_key) => {
+                core.verifier = verifier;
+                if let Some(unknown_key) = unknown_key {
+                    core.unknown_key = unknown_key;
+                }
+            }
             Mail::Drain => core.begin_drain(),
             Mail::Stop => core.is_stopped = true,
         }
