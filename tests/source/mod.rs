@@ -146,7 +146,7 @@ fn without_comments(text: &str) -> String {
     };
     let mut at = 0;
     while at < bytes.len() {
-        let rest = &text[at..].as_bytes();
+        let rest = &bytes[at..];
         let end = if rest.starts_with(b"//") {
             at + rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
         } else if rest.starts_with(b"/*") {
