@@ -22,6 +22,8 @@ pub enum Stage {
     Open,
     /// A close frame is on its way out; only the peer's answer is of interest.
     Closing,
+    /// All was said and the outgoing stream has ended; the peer is to end its own.
+    Lingering,
     /// The plane was told to close.
     Closed,
     /// Development only: returns every message, for protocol test suites.
@@ -44,6 +46,8 @@ pub mod flag {
     pub const LAST_WORDS: u8 = 32;
     /// A drain has announced the end: what still comes is not taken up.
     pub const LEAVING: u8 = 64;
+    /// A ping goes out with the next flush.
+    pub const PING_DUE: u8 = 128;
 }
 
 /// 64 bytes: one cache line. Times are in ticks (`limits::TICK_MS`).

@@ -130,6 +130,11 @@ pub struct Appended {
 }
 
 impl Fanout {
+    /// For this many connections, each in one room; more subscriptions take more memory when they come.
+    pub fn new(connections: usize) -> Fanout {
+        Fanout { subscriptions: Slab::with_capacity(connections), ..Fanout::default() }
+    }
+
     pub fn find(&self, room: &str) -> Option<u32> {
         self.names.find(name_hash(room), |key| &*self.rooms[*key as usize].id == room).copied()
     }
@@ -240,6 +245,11 @@ impl Fanout {
         let (position, limit) = room.next_range(subscription, of);
         let len = room.log.readable(position).len().min((limit - position) as usize);
         (len > 0).then_some((position, len))
+    }
+
+    /// Sends that the frames not offered yet will take.
+    pub fn unsent_frames(&self) -> usize {
+        self.dirty.iter().map(|room| self.rooms[*room as usize].members.len()).sum()
     }
 
     /// Lists a subscription as behind.

@@ -60,6 +60,9 @@ pub use totals::Totals;
 use users::Users;
 use wheel::Wheel;
 
+/// Called with the `kid` of a token whose key is not known; must not block.
+pub type UnknownKey = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// What a shard is made of besides its plane.
 pub struct Parts {
     pub id: u16,
@@ -67,8 +70,7 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub verifier: Arc<Verifier>,
     pub resume_key: ResumeKey,
-    /// Called with the `kid` of a token whose key is not known; must not block.
-    pub unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    pub unknown_key: UnknownKey,
     pub addresses: Arc<Addresses>,
     pub totals: Arc<Totals>,
     pub mesh: Mesh,
@@ -101,7 +103,7 @@ struct Core<P: Plane> {
     settings: Settings,
     verifier: Arc<Verifier>,
     resume_key: ResumeKey,
-    unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    unknown_key: UnknownKey,
     native: Encoder<Native>,
     ids: UlidSource,
 
@@ -152,6 +154,9 @@ struct Departure {
 impl<P: Plane> Shard<P> {
     pub fn new(plane: P, parts: Parts) -> Shard<P> {
         let now = plane.now();
+        // Tables that grow with connections are reserved whole: memory that is not touched is not resident, and a table of a million
+        // rows that had to move would stop the shard for milliseconds and leave its old place behind.
+        let capacity = plane.capacity() as usize;
         let settings = Settings::from(&*parts.config);
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
@@ -175,14 +180,14 @@ impl<P: Plane> Shard<P> {
                 unknown_key: parts.unknown_key,
                 native,
                 ids: parts.ids,
-                conns: Vec::new(),
+                conns: Vec::with_capacity(capacity),
                 actives: Slab::new(),
                 buffers: BufferPool::default(),
                 open: 0,
                 // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
-                wheel: Wheel::new(512),
+                wheel: Wheel::new(512, capacity),
                 expired: Vec::new(),
-                fanout: Fanout::default(),
+                fanout: Fanout::new(capacity),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
                 users: Users::default(),
