@@ -175,3 +175,20 @@ fn peers_that_do_not_answer_cannot_hold_up_a_drain() {
     auditor.join("elsewhere", None);
     assert_eq!(auditor.history("elsewhere").last().unwrap()["id"], result["messageId"]);
 }
+
+/// After an orderly exit the database is one file, which can be copied, and not a file and a log that belong together.
+#[test]
+fn an_orderly_exit_leaves_the_database_in_one_file() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::connect(&server, "anna");
+    client.join("lobby", None);
+    client.request("chat_message", json!({"roomId": "lobby", "message": "on disk"}));
+    server.signal(&["TERM"]);
+    assert_eq!(client.ending(), Some(4200));
+    drop(client);
+    assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+    assert!(server.data_dir().join("throng.db").exists());
+    for side_file in ["throng.db-wal", "throng.db-shm"] {
+        assert!(!server.data_dir().join(side_file).exists(), "{side_file}");
+    }
+}
