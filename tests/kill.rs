@@ -38,6 +38,9 @@ fn seen(data: &Value) -> Option<Seen> {
     Some(Seen { offset, id: text("id").unwrap_or_default(), message })
 }
 
+/// A room, its offset before, and what was seen after it.
+type Recorded = (String, u64, Vec<Seen>);
+
 /// What one sender did until its connection ended.
 struct Sent {
     user: String,
@@ -126,7 +129,7 @@ impl Load {
     }
 
     /// What everybody saw, after the server is gone.
-    fn finish(self) -> (Vec<Sent>, Vec<(String, u64, Vec<Seen>)>) {
+    fn finish(self) -> (Vec<Sent>, Vec<Recorded>) {
         let senders = self.senders.into_iter().map(|sender| sender.join().unwrap()).collect();
         let receivers = self.receivers.into_iter().map(|(room, before, thread)| (room, before, thread.join().unwrap()));
         (senders, receivers.collect())
