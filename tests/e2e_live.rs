@@ -67,7 +67,8 @@ fn payloads_arrive_unchanged() {
         ("1E2", json!(100.0)),
         (r#"{"a":1,"b":{"c":[]}}"#, json!({"a": 1, "b": {"c": []}})),
     ] {
-        let id = format!(r#"{{"id":"raw","type":"broadcast","data":{{"roomId":"lobby","event":"raw","payload":{text}}}}}"#);
+        let id =
+            format!(r#"{{"id":"raw","type":"broadcast","data":{{"roomId":"lobby","event":"raw","payload":{text}}}}}"#);
         anna.send_text(&id);
         assert_eq!(berta.event("broadcast")["payload"], value, "{text}");
     }

@@ -127,7 +127,8 @@ fn churn_leaves_no_ghosts() {
             _ => client.cut(),
         }
     }
-    let mut expected: Vec<String> = staying.iter().map(|client| client.ready["userId"].as_str().unwrap().into()).collect();
+    let mut expected: Vec<String> =
+        staying.iter().map(|client| client.ready["userId"].as_str().unwrap().into()).collect();
     expected.push("watcher".into());
     expected.sort();
     for room in rooms {
@@ -201,8 +202,7 @@ fn presence_is_shown_to_those_who_share_a_room() {
     let users = result["users"].as_array().unwrap();
     let shown: Vec<_> = users.iter().map(|user| (user["userId"].as_str().unwrap(), &user["status"])).collect();
     let (online, offline) = (&Value::from("online"), &Value::from("offline"));
-    let expected =
-        [("dora", offline), ("carla", online), ("berta", online), ("anna", online), ("nobody", offline)];
+    let expected = [("dora", offline), ("carla", online), ("berta", online), ("anna", online), ("nobody", offline)];
     assert_eq!(shown, expected);
     for user in users {
         assert_eq!(user.get("lastActivity").is_some(), user["status"] == "online", "{user}");
@@ -225,7 +225,8 @@ fn activity_is_noted_and_heartbeats_are_not() {
     let (mut anna, mut berta) = (server.client("anna"), server.client("berta"));
     anna.join("lobby");
     berta.join("lobby");
-    let mut seen = || anna.ok("get_presence", json!({"userIds": ["berta"]}))["users"][0]["lastActivity"].as_u64().unwrap();
+    let mut seen =
+        || anna.ok("get_presence", json!({"userIds": ["berta"]}))["users"][0]["lastActivity"].as_u64().unwrap();
     let joined = seen();
     // The clock of activity ticks in seconds.
     let next_second = || std::thread::sleep(std::time::Duration::from_millis(1_100));

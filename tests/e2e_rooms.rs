@@ -265,7 +265,8 @@ fn a_room_token_opens_its_room_for_its_user() {
     anna.refused("forbidden", "delete_room", json!({"roomId": "club"}));
     // The token of one room says nothing about another, and nothing about the server.
     anna.refused("access_denied", "join_room", json!({"roomId": "other"}));
-    let refusal = server.try_open("/ws", &[("Authorization", &format!("Bearer {}", server.room_token("a", "b", None)))]);
+    let refusal =
+        server.try_open("/ws", &[("Authorization", &format!("Bearer {}", server.room_token("a", "b", None)))]);
     assert_eq!(refusal.err().unwrap().status, 401);
 }
 
@@ -536,14 +537,24 @@ fn the_snapshot_tells_all_and_no_more() {
     let mut keys: Vec<&str> = snapshot.as_object().unwrap().keys().map(|key| &**key).collect();
     keys.sort_unstable();
     let expected = [
-        "epoch", "offset", "onlineCount", "onlineUsers", "recentMessages", "role", "roomId", "roomInfo", "timestamp", "users",
+        "epoch",
+        "offset",
+        "onlineCount",
+        "onlineUsers",
+        "recentMessages",
+        "role",
+        "roomId",
+        "roomInfo",
+        "timestamp",
+        "users",
     ];
     assert_eq!(keys, expected);
     let recent: Vec<&str> =
         snapshot["recentMessages"].as_array().unwrap().iter().map(|m| m["message"].as_str().unwrap()).collect();
     assert_eq!(recent, ["2", "3", "4"]);
     assert_eq!((&snapshot["offset"], &snapshot["onlineCount"]), (&4.into(), &2.into()));
-    let mut users: Vec<&str> = snapshot["users"].as_array().unwrap().iter().map(|user| user.as_str().unwrap()).collect();
+    let mut users: Vec<&str> =
+        snapshot["users"].as_array().unwrap().iter().map(|user| user.as_str().unwrap()).collect();
     users.sort_unstable();
     assert_eq!(users, ["anna", "berta"]);
     for user in snapshot["onlineUsers"].as_array().unwrap() {

@@ -26,12 +26,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn open(
-        stream: TcpStream,
-        port: u16,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Client, Response> {
+    pub(super) fn open(stream: TcpStream, port: u16, path: &str, headers: &[(&str, &str)]) -> Result<Client, Response> {
         let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).unwrap();
@@ -67,6 +62,18 @@ impl Client {
         assert_eq!(event["type"], "connection_established", "{event}");
         self.ready = event["data"].clone();
         self.ready.clone()
+    }
+
+    /// Reads `connection_established`; false if the connection was closed instead.
+    pub fn try_greet(&mut self) -> bool {
+        match self.receive() {
+            Ok(event) => {
+                self.kept.push_back(event);
+                self.greet();
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     // --- sending

@@ -77,8 +77,15 @@ impl Server {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         self.check_log();
-        let again = || spawn(self.port, self.shards, &self.settings, self.folder.path());
-        self.process = again().or_else(again).expect("the port is free again");
+        // The kernel gives the killed process's rings back after its end, and the listener with them: the port is free a little later.
+        let mut again = (0..100).map(|_| {
+            let process = spawn(self.port, self.shards, &self.settings, self.folder.path());
+            if process.is_none() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            process
+        });
+        self.process = again.find_map(|process| process).expect("the port is free again");
     }
 
     /// A token of this user, valid for an hour.
