@@ -620,6 +620,58 @@ fn joining_twice_is_joining_once() {
     assert_eq!(berta.so_far(), Vec::<Value>::new());
 }
 
+/// R-ROOM-4: live delivery goes on at offset + 1 after every snapshot, also for those who were in the room already.
+#[test]
+fn a_snapshot_in_the_middle_of_a_room_doubles_nothing() {
+    for shards in [1, 3] {
+        let server = Server::with_shards(shards, &["limits.messages=0", "limits.commands=0", "rooms.recent=1000"]);
+        let (mut reader, mut writer) = (server.client("reader"), server.client("writer"));
+        reader.join("lobby");
+        writer.join("lobby");
+        let writing = std::thread::spawn(move || {
+            for _ in 0..60 {
+                let burst: Vec<String> =
+                    (0..5).map(|_| writer.send("chat_message", json!({"roomId": "lobby", "message": "x"}))).collect();
+                burst.iter().for_each(|id| drop(writer.answer(id).unwrap()));
+            }
+            writer.say("lobby", "the end");
+        });
+        let (mut seen, mut asked) = (0, 0);
+        loop {
+            // Always one join under way.
+            if asked == 0 {
+                reader.send("join_room", json!({"roomId": "lobby"}));
+                asked = 2;
+            }
+            let event = reader.next();
+            match event["type"].as_str().unwrap() {
+                "chat_message" => {
+                    let offset = event["data"]["offset"].as_u64().unwrap();
+                    assert_eq!(offset, seen + 1, "{shards} shards");
+                    seen = offset;
+                    if event["data"]["message"] == "the end" {
+                        break;
+                    }
+                }
+                "room_state" => {
+                    let offset = event["data"]["offset"].as_u64().unwrap();
+                    assert!(offset >= seen, "a snapshot is never older than what was told");
+                    let recent = event["data"]["recentMessages"].as_array().unwrap();
+                    assert_eq!(recent.len() as u64, offset, "and complete");
+                    seen = offset;
+                    asked -= 1;
+                    if seen == 301 {
+                        break;
+                    }
+                }
+                "ack" => asked -= 1,
+                _ => {}
+            }
+        }
+        writing.join().unwrap();
+    }
+}
+
 #[test]
 fn all_online_users_can_be_paged_through() {
     let server = Server::unlimited(&["limits.connections_per_user=0"]);
