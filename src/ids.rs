@@ -100,9 +100,12 @@ pub fn is_short_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 256 && id.chars().count() <= 64
 }
 
+/// Overwrites its argument with random bytes: the operating system's, or a seeded source's in tests.
+pub type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
+
 /// Makes ULIDs from a supply of random bytes, refilled in bulk: one system call per 400 ids.
 pub struct UlidSource {
-    fill: Box<dyn FnMut(&mut [u8]) + Send>,
+    fill: Fill,
     supply: Box<[u8; UlidSource::SUPPLY_BYTES]>,
     used: usize,
 }
@@ -110,8 +113,7 @@ pub struct UlidSource {
 impl UlidSource {
     const SUPPLY_BYTES: usize = 4000;
 
-    /// `fill` overwrites its argument with random bytes: the operating system's, or a seeded source in tests.
-    pub fn new(fill: Box<dyn FnMut(&mut [u8]) + Send>) -> UlidSource {
+    pub fn new(fill: Fill) -> UlidSource {
         UlidSource { fill, supply: Box::new([0; Self::SUPPLY_BYTES]), used: Self::SUPPLY_BYTES }
     }
 

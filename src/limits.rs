@@ -37,8 +37,8 @@ pub const JWKS_KEYS_MAX: usize = 100;
 /// An unknown `kid` makes the key set be read again at most this often, ms (R-AUTH-2).
 pub const JWKS_UNKNOWN_KID_MS: u64 = 30_000;
 
-/// Fragments of one message. A message of `ws.max_message_bytes` in larger pieces needs few; an endless row of empty
-/// fragments costs CPU without ever reaching the size limit. More: close 1008-like protocol abuse, 1002.
+/// Empty fragments of one message: legal (RFC 6455 5.4), but an endless row of them costs CPU without ever reaching the size
+/// limit, which bounds the others. More: close 1002.
 pub const FRAGMENTS_MAX: u32 = 4_096;
 
 /// Malformed messages in `INVALID_WINDOW_MS` before close 4007 (R-ENV-3).

@@ -19,11 +19,14 @@ enum Seen {
     Close(Option<u16>, Vec<u8>),
 }
 
+/// Control frames (is it a ping, payload) that come before a piece of a message, and the piece.
+type Fragment = (Vec<(bool, Vec<u8>)>, Vec<u8>);
+
 /// A data message cut into fragments, with control frames before each of them.
 #[derive(Clone, Debug)]
 struct Message {
     is_text: bool,
-    fragments: Vec<(Vec<(bool, Vec<u8>)>, Vec<u8>)>,
+    fragments: Vec<Fragment>,
 }
 
 fn messages() -> impl Strategy<Value = Vec<Message>> {
@@ -113,7 +116,7 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<WsEr
                 Ok(Some(item)) => {
                     let mut take = |place| match place {
                         Place::Input(range) => input[range].to_vec(),
-                        Place::Assembly => assembly.drain(..).collect(),
+                        Place::Assembly => std::mem::take(&mut assembly),
                     };
                     seen.push(match item {
                         Item::Text(place) => Seen::Text(take(place)),

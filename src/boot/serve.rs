@@ -20,7 +20,7 @@ use crate::services::{Services, ServicesOptions, Timeouts};
 use crate::shard::host::{Prepared, Start, prepare};
 use crate::shard::mail::Mail;
 use crate::shard::mesh::Mesh;
-use crate::shard::{Addresses, Door, Parts, Totals};
+use crate::shard::{Addresses, Door, Parts, Totals, UnknownKey};
 use crate::store::port::{Reader, Writer};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::threads::{Settings as StoreSettings, Sink, StoreThreads};
@@ -126,7 +126,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let capacity = u64::from(slots) * u64::from(shards);
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
     let totals = Arc::new(Totals::default());
-    let unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync> = match &refresh {
+    let unknown_key: UnknownKey = match &refresh {
         Some((_, request)) => {
             let request = request.clone();
             Arc::new(move |_| request.unknown_key())
@@ -318,11 +318,11 @@ impl Post {
         let count = bells.len();
         let mut out: Vec<Vec<Option<Sender<Mail>>>> = (0..count).map(|_| Vec::new()).collect();
         let mut inboxes: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        for from in 0..count {
-            for to in 0..count {
-                out[from].push((from != to).then(|| {
-                    let (sender, receiver) = mailbox(MAILBOX_MAX, &bells[to]);
-                    inboxes[to].push(receiver);
+        for (from, out) in out.iter_mut().enumerate() {
+            for (to, (bell, inboxes)) in bells.iter().zip(&mut inboxes).enumerate() {
+                out.push((from != to).then(|| {
+                    let (sender, receiver) = mailbox(MAILBOX_MAX, bell);
+                    inboxes.push(receiver);
                     sender
                 }));
             }

@@ -114,6 +114,11 @@ pub trait Plane {
     /// Asking again before it came changes nothing.
     fn want_writable(&mut self, slot: Slot);
 
+    /// Ends the outgoing direction: the peer sees the end of the stream behind what was sent. Receiving goes on, and `Ended`
+    /// tells that the peer has ended too; closing only then spares it a reset that could overtake the last bytes. Nothing may
+    /// be sent any more.
+    fn end_stream(&mut self, slot: Slot);
+
     /// Ends the connection: the peer sees the end of the stream, the slot comes back as `Released`.
     fn close(&mut self, slot: Slot);
 

@@ -436,7 +436,7 @@ impl World {
         match self.waiting.values_mut().find(|list| list.iter().any(is_mine)) {
             Some(list) => list.push_back(waiting),
             None => {
-                if let Err((room_key, waiting)) = self.command(waiting) {
+                if let Some((room_key, waiting)) = self.command(waiting) {
                     self.waiting.entry(room_key).or_default().push_back(waiting);
                 }
             }
@@ -503,20 +503,21 @@ impl World {
         lines.map(|line| line.heard.clone()).collect()
     }
 
-    fn command(&mut self, waiting: Waiting) -> Result<(), (u32, Waiting)> {
+    /// The command back, with its room's key, if it is to be tried later.
+    fn command(&mut self, waiting: Waiting) -> Option<(u32, Waiting)> {
         let (client, room, request, command) = waiting;
         let read_at_ns = self.now.mono_ns;
         let caller = Caller { conn: client.conn, user: &client.user, role: client.role, request, read_at_ns };
         match self.rooms.command(&caller, &room, &command, self.now, &mut self.fx) {
-            Handled::Done => Ok(()),
-            Handled::Later { room_key } => Err((room_key, (client, room, request, command))),
+            Handled::Done => None,
+            Handled::Later { room_key } => Some((room_key, (client, room, request, command))),
         }
     }
 
     fn retry(&mut self) {
         while let Some(room_key) = self.fx.retries.pop() {
             while let Some(waiting) = self.waiting.get_mut(&room_key).and_then(VecDeque::pop_front) {
-                if let Err((key, waiting)) = self.command(waiting) {
+                if let Some((key, waiting)) = self.command(waiting) {
                     assert_eq!(key, room_key);
                     self.waiting.entry(key).or_default().push_front(waiting);
                     break;

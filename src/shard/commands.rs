@@ -152,6 +152,8 @@ impl<P: Plane> Shard<P> {
         let Shard { core, rooms, tools, .. } = self;
         let now = core.now;
         let handled = match &mail {
+            // Whoever is gone waits for nothing any more.
+            Mail::Command { from, .. } if from.shard == core.id && core.live(*from).is_none() => return None,
             Mail::Command { from, user, role, message, read_at_ns } => {
                 let mut padded = Vec::with_capacity(message.len() + SLACK_BYTES);
                 padded.extend_from_slice(message);

@@ -22,6 +22,8 @@ pub enum Stage {
     Open,
     /// A close frame is on its way out; only the peer's answer is of interest.
     Closing,
+    /// All was said and the outgoing stream has ended; the peer is to end its own.
+    Lingering,
     /// The plane was told to close.
     Closed,
     /// Development only: returns every message, for protocol test suites.

@@ -126,6 +126,10 @@ impl<P: Plane> Core<P> {
         }
         ws::close_frame_for(self.outbox(slot), code);
         self.begin_closing(slot);
+        if code.number() < 4000 && code != CloseCode::Normal {
+            // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7).
+            self.conns[slot as usize].flags |= flag::LAST_WORDS;
+        }
     }
 
     /// The peer's close frame: answered once (RFC 6455 5.5.1), then the server closes TCP (7.1.1).
@@ -150,6 +154,17 @@ impl<P: Plane> Core<P> {
 
     pub(super) fn transport_failed(&mut self, slot: Slot, errno: i32) {
         self.ended(slot, End::Failed(errno));
+    }
+
+    /// The last byte was sent: the peer is told so, and the socket is closed when it has read it.
+    pub(super) fn linger(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.stage == Stage::Closing {
+            conn.stage = Stage::Lingering;
+            conn.spoke = self.tick;
+            self.plane.end_stream(slot);
+            self.schedule(slot);
+        }
     }
 
     /// Tells the plane to close. Its `Released` ends the record's use.

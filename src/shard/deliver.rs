@@ -83,7 +83,7 @@ impl<P: Plane> Core<P> {
         for slot in dirty.drain(..) {
             let conn = &mut self.conns[slot as usize];
             conn.flags &= !flag::DIRTY;
-            if matches!(conn.stage, Stage::Free | Stage::Closed) {
+            if matches!(conn.stage, Stage::Free | Stage::Lingering | Stage::Closed) {
                 continue;
             }
             if conn.has(flag::BLOCKED) {
@@ -103,7 +103,7 @@ impl<P: Plane> Core<P> {
                     from: outbox.sent as u64,
                 });
             } else if conn.has(flag::LAST_WORDS) {
-                self.finish(slot);
+                self.linger(slot);
             } else if !conn.has(flag::HOLD_LOGS) {
                 self.plan_one_room(slot);
             } else {
@@ -299,7 +299,7 @@ impl<P: Plane> Core<P> {
         (outbox.sent, outbox.partial) = (0, 0);
         self.buffers.give_back(std::mem::take(&mut outbox.bytes));
         if conn.has(flag::LAST_WORDS) {
-            self.finish(slot);
+            self.linger(slot);
         } else {
             self.retire_active(slot);
         }

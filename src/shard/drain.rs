@@ -69,7 +69,7 @@ impl<P: Plane> Core<P> {
                     drain.told.push((self.tick + ticks(LAST_ACKS_MS), slot));
                 }
                 Stage::Greeting | Stage::SigningIn | Stage::Echo => self.close(slot, CloseCode::Drain),
-                Stage::Free | Stage::Closing | Stage::Closed => continue,
+                Stage::Free | Stage::Closing | Stage::Lingering | Stage::Closed => continue,
             }
             count += 1;
         }

@@ -242,6 +242,11 @@ impl Fanout {
         (len > 0).then_some((position, len))
     }
 
+    /// Sends that the frames not offered yet will take.
+    pub fn unsent_frames(&self) -> usize {
+        self.dirty.iter().map(|room| self.rooms[*room as usize].members.len()).sum()
+    }
+
     /// Lists a subscription as behind.
     pub fn fall_behind(&mut self, subscription: u32) {
         let of = &mut self.subscriptions[subscription as usize];

@@ -100,7 +100,7 @@ impl<P: Plane> Core<P> {
         }
         match conn.stage {
             Stage::Free | Stage::Closed | Stage::Echo => {}
-            Stage::Closing => consider(conn.spoke, settings.close_timeout, Due::Finish),
+            Stage::Closing | Stage::Lingering => consider(conn.spoke, settings.close_timeout, Due::Finish),
             Stage::Greeting | Stage::SigningIn => {
                 consider(conn.spoke, settings.auth_timeout, Due::Close(CloseCode::TokenRequired))
             }

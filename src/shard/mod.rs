@@ -60,6 +60,9 @@ pub use totals::Totals;
 use users::Users;
 use wheel::Wheel;
 
+/// Called with the `kid` of a token whose key is not known; must not block.
+pub type UnknownKey = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// What a shard is made of besides its plane.
 pub struct Parts {
     pub id: u16,
@@ -67,8 +70,7 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub verifier: Arc<Verifier>,
     pub resume_key: ResumeKey,
-    /// Called with the `kid` of a token whose key is not known; must not block.
-    pub unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    pub unknown_key: UnknownKey,
     pub addresses: Arc<Addresses>,
     pub totals: Arc<Totals>,
     pub mesh: Mesh,
@@ -101,7 +103,7 @@ struct Core<P: Plane> {
     settings: Settings,
     verifier: Arc<Verifier>,
     resume_key: ResumeKey,
-    unknown_key: Arc<dyn Fn(Option<&str>) + Send + Sync>,
+    unknown_key: UnknownKey,
     native: Encoder<Native>,
     ids: UlidSource,
 

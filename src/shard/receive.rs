@@ -22,7 +22,7 @@ impl<P: Plane> Shard<P> {
         let conn = &mut core.conns[slot as usize];
         conn.heard = core.tick;
         conn.flags &= !flag::PINGED;
-        if matches!(conn.stage, Stage::Free | Stage::Closed) {
+        if matches!(conn.stage, Stage::Free | Stage::Lingering | Stage::Closed) {
             return;
         }
         // The decoder's state lives in the side record only while it is in the middle of something.
@@ -51,10 +51,7 @@ impl<P: Plane> Shard<P> {
                     break;
                 }
             }
-            if !matches!(
-                self.core.conns[slot as usize].stage,
-                Stage::Greeting | Stage::SigningIn | Stage::Open | Stage::Echo | Stage::Closing
-            ) {
+            if matches!(self.core.conns[slot as usize].stage, Stage::Free | Stage::Lingering | Stage::Closed) {
                 break;
             }
         }

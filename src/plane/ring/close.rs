@@ -44,6 +44,17 @@ impl Closing {
 }
 
 impl Ring {
+    /// Shuts down the sending direction by the same way; what is armed goes on.
+    pub(super) fn begin_shutdown(&mut self, slot: Slot) {
+        let Some(row) = self.table.get(slot) else { return };
+        if !matches!(row.phase, Phase::Open | Phase::Ended) {
+            return;
+        }
+        row.armed += 1;
+        self.closing.waiting.push_back(slot);
+        self.install_next();
+    }
+
     pub(super) fn begin_close(&mut self, slot: Slot) {
         let Some(row) = self.table.get(slot) else { return };
         debug_assert!(matches!(row.phase, Phase::Open | Phase::Ended), "close of slot {slot}, which is not open");
@@ -63,7 +74,7 @@ impl Ring {
         while self.closing.installs < INSTALLS_MAX {
             let Some(slot) = self.closing.waiting.pop_front() else { return };
             let row = self.table.row(slot);
-            if row.armed == 1 {
+            if row.armed == 1 && row.phase == Phase::Closing {
                 row.armed = 0; // everything else has ended while it waited for its turn
                 self.release_when_unarmed(slot);
             } else {
@@ -84,18 +95,28 @@ impl Ring {
                 return self.install(slot);
             }
             self.closing.installs -= 1;
-            self.ask(Kind::Shutdown, slot, opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_RDWR).build());
+            let how = self.direction(slot);
+            self.ask(Kind::Shutdown, slot, opcode::Shutdown::new(types::Fixed(slot), how).build());
             return self.install_next();
         }
         // SAFETY: a fresh descriptor that the kernel gave to this process for this request; nobody else knows it.
         let socket = unsafe { OwnedFd::from_raw_fd(result) };
+        let how = self.direction(slot);
         // SAFETY: the descriptor is open. A failure means that the peer was faster, and everything armed has ended.
-        unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+        unsafe { libc::shutdown(socket.as_raw_fd(), how) };
         drop(socket);
         self.closing.refill(&self.doorbell);
         self.closing.installs -= 1;
         self.shut_down(slot);
         self.install_next();
+    }
+
+    /// What a shutdown of this slot ends: everything when it is being closed, else only what is sent.
+    fn direction(&mut self, slot: Slot) -> i32 {
+        match self.table.row(slot).phase {
+            Phase::Closing => libc::SHUT_RDWR,
+            _ => libc::SHUT_WR,
+        }
     }
 
     /// The shutdown has been made; its own hold on the row ends.

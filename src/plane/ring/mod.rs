@@ -193,6 +193,10 @@ impl Plane for Ring {
         self.arm_writable(slot);
     }
 
+    fn end_stream(&mut self, slot: Slot) {
+        self.begin_shutdown(slot);
+    }
+
     fn close(&mut self, slot: Slot) {
         self.begin_close(slot);
     }

@@ -33,6 +33,14 @@ pub(super) struct Link {
     pub server_closed: bool,
 }
 
+impl Link {
+    /// The server has ended its direction; a client that reads answers by ending its own.
+    pub fn end_stream(&mut self) {
+        self.server_closed = true;
+        self.client_closed |= !self.read_stalled;
+    }
+}
+
 pub(super) struct World {
     pub rng: SimRng,
     pub faults: Faults,

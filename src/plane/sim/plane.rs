@@ -43,6 +43,7 @@ struct Row {
     room_submitted: bool,
     /// Last batch that had a send for this slot.
     batch: u64,
+    stream_ended: bool,
 }
 
 /// See the module `sim`.
@@ -183,6 +184,7 @@ impl Plane for SimPlane {
             wants_room: false,
             room_submitted: false,
             batch: 0,
+            stream_ended: false,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -245,6 +247,7 @@ impl Plane for SimPlane {
         for (index, (slot, bytes)) in (0..).zip(sends) {
             let (batch, socket_bytes) = (self.batch, self.options.socket_bytes);
             let row = self.open_row(slot, "send to");
+            assert!(!row.stream_ended, "send to slot {slot} behind the end of its stream");
             assert!(row.batch != batch, "two sends to slot {slot} in one batch");
             row.batch = batch;
             let client = row.client;
@@ -267,6 +270,13 @@ impl Plane for SimPlane {
         self.asked.push(slot);
     }
 
+    fn end_stream(&mut self, slot: Slot) {
+        let row = self.open_row(slot, "end_stream of");
+        assert!(!row.stream_ended, "the stream of slot {slot} was ended before");
+        row.stream_ended = true;
+        self.asked.push(slot);
+    }
+
     fn close(&mut self, slot: Slot) {
         let row = self.open_row(slot, "close of");
         (row.phase, row.submitted) = (Phase::Closing, false);
@@ -283,6 +293,8 @@ impl Plane for SimPlane {
             row.room_submitted = row.wants_room;
             if row.phase == Phase::Closing {
                 self.world.borrow_mut().link(row.client).server_closed = true;
+            } else if row.stream_ended {
+                self.world.borrow_mut().link(row.client).end_stream();
             }
         }
     }

@@ -5,6 +5,7 @@
 //!   this back end lives; the kernel frees it when the process dies.
 //! * A batch is one transaction with `synchronous=FULL`: what `commit` reported is on disk (R-CHAT-4).
 //! * Values reach SQL as bound parameters only (R-SEC-11).
+mod checkpoint;
 mod codes;
 mod dedupe;
 mod housekeeping;
@@ -17,6 +18,7 @@ pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
 use crate::ids::UlidSource;
+use checkpoint::Checkpointer;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -36,6 +38,8 @@ const BUSY_TIMEOUT_MS: u64 = 5_000;
 const WRITER_CACHE_KIB: i64 = 32_768;
 /// Page cache of one reader, KiB; what it misses comes from the kernel's page cache.
 const READER_CACHE_KIB: i64 = 4_096;
+/// A checkpoint copies pages past the cache.
+const CHECKPOINT_CACHE_KIB: i64 = 64;
 
 /// Settings of the back end.
 pub struct Options {
@@ -89,8 +93,13 @@ impl Sqlite {
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        let pages = checkpoint::WRITER_CHECKPOINT_PAGES;
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))?;
         schema::migrate(&mut connection)?;
-        let writer = SqliteWriter::new(connection, lock.clone(), options)?;
+        let checkpoints = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, CHECKPOINT_CACHE_KIB)?;
+        checkpoints.pragma_update(None, "synchronous", "FULL")?;
+        let checkpointer = Checkpointer::start(checkpoints).map_err(failed(&path))?;
+        let writer = SqliteWriter::new(connection, checkpointer, lock.clone(), options)?;
         Ok(Sqlite { path, lock, writer: Some(writer) })
     }
 
@@ -128,55 +137,4 @@ fn connect(path: &Path, mode: OpenFlags, cache_kib: i64) -> Result<Connection, r
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options() -> Options {
-        Options { dedupe_s: 300, retention_days: 0, ids: UlidSource::new(Box::new(|bytes| bytes.fill(1))) }
-    }
-
-    #[test]
-    fn a_folder_in_use_is_refused_until_every_part_is_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut first = Sqlite::open(folder.path(), options()).unwrap();
-        let (writer, reader) = (first.writer().unwrap(), first.reader().unwrap());
-        assert!(first.writer().is_none());
-        drop(first);
-        drop(writer);
-        let refused = Sqlite::open(folder.path(), options()).err().unwrap();
-        assert!(matches!(refused, OpenError::InUse(_)) && refused.to_string().contains("another process"));
-        drop(reader);
-        Sqlite::open(folder.path(), options()).unwrap();
-    }
-
-    #[test]
-    fn folder_and_files_are_private() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("deep/data");
-        let store = Sqlite::open(&folder, options()).unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&folder), 0o700);
-        let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(files.len() >= 3, "lock, database, log: {files:?}");
-        assert!(files.iter().all(|path| mode(path) == 0o600));
-        drop(store);
-    }
-
-    #[test]
-    fn a_newer_schema_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(Sqlite::open(folder.path(), options()).unwrap());
-        let raw = Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
-        raw.pragma_update(None, "user_version", 9_999).unwrap();
-        let refused = Sqlite::open(folder.path(), options()).err().unwrap();
-        assert!(matches!(refused, OpenError::TooNew { found: 9_999, .. }), "{refused}");
-    }
-
-    #[test]
-    fn a_file_that_is_no_database_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(DATABASE_FILE), "something else, long enough to be looked at".repeat(50))
-            .unwrap();
-        assert!(matches!(Sqlite::open(folder.path(), options()), Err(OpenError::Database(_))));
-    }
-}
+mod tests;

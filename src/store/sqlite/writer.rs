@@ -2,6 +2,7 @@
 //!
 //! What it knows of rooms (newest offset, member count) and of client ids is a cache of the database. A batch that
 //! fails for any reason, a panic included, is rolled back and the caches are dropped, so the next one starts clean.
+use super::checkpoint::Checkpointer;
 use super::codes::{int, role_code, room_type_code};
 use super::dedupe::{Place, Window};
 use super::housekeeping::Housekeeping;
@@ -17,6 +18,8 @@ use std::fs::File;
 use std::sync::Arc;
 
 pub struct SqliteWriter {
+    // Before `connection`: the last one to close checkpoints everything.
+    checkpointer: Checkpointer,
     pub(super) connection: Connection,
     rooms: HashMap<RoomPk, RoomState>,
     window: Window,
@@ -41,11 +44,17 @@ struct RoomState {
 const ROOMS_CACHED_MAX: usize = 1 << 18;
 
 impl SqliteWriter {
-    pub(super) fn new(connection: Connection, lock: Arc<File>, options: Options) -> Result<SqliteWriter> {
+    pub(super) fn new(
+        connection: Connection,
+        checkpointer: Checkpointer,
+        lock: Arc<File>,
+        options: Options,
+    ) -> Result<SqliteWriter> {
         let window_ms = options.dedupe_s.saturating_mul(1000);
         Ok(SqliteWriter {
             window: Window::load(&connection, window_ms)?,
             housekeeping: Housekeeping::new(options.retention_days, window_ms),
+            checkpointer,
             connection,
             rooms: HashMap::new(),
             ids: options.ids,
@@ -58,10 +67,14 @@ impl SqliteWriter {
     pub(super) fn transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.abandon()?;
         self.unfinished = true;
+        let changes_before = self.connection.total_changes();
         self.execute("BEGIN IMMEDIATE")?;
         let result = work(self).and_then(|value| self.execute("COMMIT").map(|()| value));
         match result {
-            Ok(_) => self.unfinished = false,
+            Ok(_) => {
+                self.unfinished = false;
+                self.checkpointer.committed(self.connection.total_changes() - changes_before);
+            }
             // Now rather than with the next batch, which may be long in coming: an open transaction holds the log.
             Err(_) => self.abandon()?,
         }

@@ -45,6 +45,7 @@ pub(super) struct WriterThread {
     batch_max: usize,
     clock: Clock,
     stats: WriterStats,
+    #[expect(clippy::vec_box, reason = "jobs travel boxed: the queue and the way back move a pointer")]
     batch: Vec<Box<WriteJob>>,
     outcomes: Vec<Outcome>,
     /// Monotonic ns of the last step of housekeeping.

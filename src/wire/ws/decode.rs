@@ -25,7 +25,7 @@ pub const ASSEMBLY_SLACK_BYTES: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     phase: Phase,
-    /// Data frames of the current message, the one being read included; 0 between messages.
+    /// 0 between messages; within one, 1 and its empty continuations.
     fragments: u16,
     /// Whether the current message is text. Meaningful while `fragments > 0`.
     is_text: bool,
@@ -236,8 +236,11 @@ impl Decoder {
         if !opcode.is_control() {
             if self.fragments == 0 {
                 self.is_text = opcode == Opcode::Text;
+                self.fragments = 1;
+            } else if payload_bytes == 0 {
+                // Fragments that carry something are bounded by the message's size.
+                self.fragments += 1;
             }
-            self.fragments += 1;
         }
         self.phase = Phase::Payload { opcode, is_final, key, remaining: payload_bytes };
     }

@@ -48,7 +48,7 @@ impl Opcode {
 /// Where the connection stands in its current message.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    /// Frames of the message so far; 0 between messages.
+    /// 0 between messages; within one, 1 and its empty continuations.
     pub fragments: u16,
     /// Payload bytes of those frames.
     pub assembled_bytes: usize,
