@@ -230,7 +230,6 @@ fn an_expired_token_ends_the_connection_4003() {
     let server = Server::start(&["auth.leeway_s=0"]);
     let exp = now_s() + 2;
     let mut client = server.client_by(&server.sign_raw(&json!({"userId": "anna", "exp": exp})));
-    client.join("lobby");
     assert_eq!(client.event("token_expiring"), json!({"expiresAt": exp * 1_000}));
     let (messages, code) = client.rest();
     assert_eq!((messages, code), (vec![], Some(4003)), "one warning, then the end");
@@ -248,8 +247,8 @@ fn the_warning_comes_a_minute_before_the_named_time() {
 #[test]
 fn a_refreshed_token_extends_the_connection() {
     let server = Server::start(&["auth.leeway_s=0"]);
-    let mut client = server.client_by(&server.sign_raw(&json!({"userId": "anna", "exp": now_s() + 2})));
-    let mut other = server.client_by(&server.sign_raw(&json!({"userId": "berta", "exp": now_s() + 3})));
+    let mut client = server.client_by(&server.sign_raw(&json!({"userId": "anna", "exp": now_s() + 3})));
+    let mut other = server.client_by(&server.sign_raw(&json!({"userId": "berta", "exp": now_s() + 4})));
     client.event("token_expiring");
     let exp = now_s() + 3_600;
     let result = client.ok("refresh_token", json!({"token": server.sign_raw(&json!({"userId": "anna", "exp": exp}))}));

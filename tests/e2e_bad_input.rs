@@ -412,7 +412,13 @@ fn a_barrage_touches_nobody_else() {
             }
             said
         });
-        let attacks = scope.spawn(|| runner(300).run(&attack(), |attack| Ok(carry_out(&server, &attack))));
+        let barrage = || {
+            runner(300).run(&attack(), |attack| {
+                carry_out(&server, &attack);
+                Ok(())
+            })
+        };
+        let attacks = scope.spawn(barrage);
         attacks.join().unwrap().unwrap();
         barrage_is_over.store(true, std::sync::atomic::Ordering::Relaxed);
         chat.join().unwrap()

@@ -13,7 +13,8 @@ fn a_live_event_goes_to_the_room_but_that_session() {
         client.join("lobby");
     }
     stranger.join("elsewhere");
-    anna.so_far();
+    anna.heard(&mut berta, "lobby");
+    tablet.event("broadcast"); // the mark that `heard` set
     anna.send("broadcast", json!({"roomId": "lobby", "event": "moved", "payload": {"x": 1}}));
     for client in [&mut berta, &mut tablet] {
         let event = client.event("broadcast");

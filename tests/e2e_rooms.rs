@@ -787,7 +787,7 @@ fn the_ack_precedes_the_event() {
     let (mut anna, mut berta) = (server.client("anna"), server.client("berta"));
     anna.join("lobby");
     berta.join("lobby");
-    anna.so_far();
+    anna.heard(&mut berta, "lobby");
     for number in 1..=20_u64 {
         let id = anna.send("chat_message", json!({"roomId": "lobby", "message": format!("  {number}\n")}));
         let (ack, event) = (anna.next(), anna.next());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
@@ -16,7 +16,6 @@ use tungstenite::{Error, Message, WebSocket};
 
 pub struct Client {
     socket: WebSocket<TcpStream>,
-    sent: u32,
     /// Read while waiting for something else.
     kept: VecDeque<Value>,
     /// `data` of `connection_established`; null before.
@@ -36,7 +35,7 @@ impl Client {
             Ok((socket, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.map(|value| value.to_str().unwrap().to_string());
-                Ok(Client { socket, sent: 0, kept: VecDeque::new(), ready: Value::Null, protocol })
+                Ok(Client { socket, kept: VecDeque::new(), ready: Value::Null, protocol })
             }
             Err(HandshakeError::Failure(Error::Http(response))) => {
                 let mut text = format!("HTTP/1.1 {}\r\n", response.status().as_u16());
@@ -53,7 +52,7 @@ impl Client {
     /// A client on a stream on which the upgrade is through.
     pub fn on(stream: TcpStream) -> Client {
         let socket = WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Client, None);
-        Client { socket, sent: 0, kept: VecDeque::new(), ready: Value::Null, protocol: None }
+        Client { socket, kept: VecDeque::new(), ready: Value::Null, protocol: None }
     }
 
     /// Reads `connection_established`, which must come next.
@@ -80,10 +79,8 @@ impl Client {
 
     /// Sends a command under a fresh id, which is returned.
     pub fn send(&mut self, kind: &str, data: Value) -> String {
-        // Unique over all clients: it is the client id of a message that names none (R-CHAT-3).
-        static SENT: AtomicU32 = AtomicU32::new(0);
-        self.sent += 1;
-        let id = format!("r{}", SENT.fetch_add(1, Relaxed));
+        // The client id of a message that names none (R-CHAT-3).
+        let id = format!("r{}", unique());
         self.send_text(&json!({"id": id, "type": kind, "data": data, "timestamp": 1}).to_string());
         id
     }
@@ -199,16 +196,17 @@ impl Client {
     /// All that this client is told before `other`, who is in the room too, is heard to shout. Events of one room come in one order,
     /// so what is not there by then will not come.
     pub fn heard(&mut self, other: &mut Client, room: &str) -> Vec<Value> {
-        other.sent += 1;
-        let mark = format!("mark-{}", other.sent);
+        let mark = format!("mark-{}", unique());
         other.send("broadcast", json!({"roomId": room, "event": mark, "payload": null}));
         let mut before = Vec::new();
         loop {
             let message = self.next();
-            if message["type"] == "broadcast" && message["data"]["event"] == *mark {
-                return before;
+            match message["data"]["event"].as_str() {
+                Some(event) if event == mark => return before,
+                // Set by others, for others.
+                Some(event) if event.starts_with("mark-") => {}
+                _ => before.push(message),
             }
-            before.push(message);
         }
     }
 
@@ -221,7 +219,7 @@ impl Client {
 
     /// Everything up to the answer of a heartbeat.
     pub fn so_far(&mut self) -> Vec<Value> {
-        let stamp = 1_000_000 + u64::from(self.sent);
+        let stamp = unique();
         self.send("heartbeat", json!({"timestamp": stamp}));
         let mut before = Vec::new();
         loop {
@@ -293,6 +291,12 @@ impl Client {
     pub fn set_read_timeout(&mut self, timeout: Duration) {
         self.socket.get_mut().set_read_timeout(Some(timeout)).unwrap();
     }
+}
+
+/// A number that no other client uses.
+fn unique() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Relaxed)
 }
 
 /// A server's message, whose envelope is as R-ENV-1 says.
