@@ -2,6 +2,7 @@
 pub mod cli;
 mod control;
 pub mod dev;
+mod key_watch;
 pub mod keys;
 mod reload;
 pub mod serve;

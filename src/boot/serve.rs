@@ -5,11 +5,10 @@
 //! A second signal exits at once: whatever was acknowledged is on disk already (R-CONN-6).
 use super::cli::ServeOptions;
 use super::control::{Control, Event};
+use super::key_watch::KeyWatch;
 use super::source::ProcessSource;
 use super::{reload, welcome};
-use crate::auth::jwks::RefreshRequest;
-use crate::auth::sources::KeySources;
-use crate::auth::{JwksSource, ResumeKey, Settings as AuthSettings, Verifier};
+use crate::auth::{ResumeKey, Settings as AuthSettings, Verifier};
 use crate::base::mailbox::{Bell, Sender, Wake, mailbox};
 use crate::config::Config;
 use crate::config::Inputs;
@@ -20,7 +19,7 @@ use crate::services::{Services, ServicesOptions, Timeouts};
 use crate::shard::host::{Prepared, Start, prepare};
 use crate::shard::mail::Mail;
 use crate::shard::mesh::Mesh;
-use crate::shard::{Addresses, Door, Parts, Totals, UnknownKey};
+use crate::shard::{Addresses, Door, Parts, Totals};
 use crate::store::port::{Reader, Writer};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::threads::{Settings as StoreSettings, Sink, StoreThreads};
@@ -108,7 +107,8 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
         .map_err(|error| fail(EXIT_CRASH)(format!("store threads: {error}")))?;
 
     let verifier = Arc::new(Verifier::new(AuthSettings::from(&config.auth), keys.keys));
-    let refresh = start_jwks(keys.sources, &config, &post)?;
+    let mut key_watch = KeyWatch::start(keys.sources, &config, post.controls())
+        .map_err(|error| fail(EXIT_CRASH)(format!("key refresh: {error}")))?;
     let source = Arc::new(ProcessSource::new(post.controls(), store.monitor(), store.port()));
     let services = Services::start(ServicesOptions {
         admin_listen: config.admin.listen,
@@ -126,13 +126,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let capacity = u64::from(slots) * u64::from(shards);
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
     let totals = Arc::new(Totals::default());
-    let unknown_key: UnknownKey = match &refresh {
-        Some((_, request)) => {
-            let request = request.clone();
-            Arc::new(move |_| request.unknown_key())
-        }
-        None => Arc::new(|_| ()),
-    };
+    let unknown_key = key_watch.unknown_key();
     for (shard, (listener, bell)) in (0..shards).zip(listeners.into_iter().zip(&bells)) {
         let hand_over = services.hand_over_handle();
         threads.start(Start {
@@ -167,11 +161,12 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
         welcome::print(&config, address);
     }
 
-    let is_crashed = wait(&control, &mut threads, &post, &source, &config, &inputs, &totals, &addresses);
+    let is_crashed =
+        wait(&control, &mut threads, &post, &source, &config, &inputs, &mut key_watch, &totals, &addresses);
     is_over.store(true, Relaxed);
     store.flush_and_stop();
     services.stop();
-    drop(refresh);
+    drop(key_watch);
     match is_crashed {
         true => Err(fail(EXIT_CRASH)("a shard failed; everything acknowledged is stored".into())),
         false => {
@@ -190,6 +185,7 @@ fn wait(
     source: &ProcessSource,
     config: &Config,
     inputs: &Inputs,
+    key_watch: &mut KeyWatch,
     totals: &Totals,
     addresses: &Addresses,
 ) -> bool {
@@ -219,6 +215,8 @@ fn wait(
                     let all = post.controls();
                     all.iter().for_each(|control| post_until_taken(control, Mail::Config(shared.clone())));
                 }
+                // Also if the configuration is the same: files may hold other keys by now.
+                key_watch.reload(&config, inputs.dev);
             }
             None => {}
         }
@@ -285,25 +283,6 @@ fn open_store(config: &Config) -> Result<Opened, StartError> {
     let readers: Result<Vec<Box<dyn Reader>>, _> =
         (0..config.store.readers.max(1)).map(|_| store.reader().map(|reader| Box::new(reader) as _)).collect();
     Ok((Box::new(writer), readers.map_err(|error| data(error.to_string()))?))
-}
-
-fn start_jwks(
-    sources: KeySources,
-    config: &Config,
-    post: &Post,
-) -> Result<Option<(JwksSource, RefreshRequest)>, StartError> {
-    if sources.is_fixed() {
-        return Ok(None);
-    }
-    let (controls, settings) = (post.controls().to_vec(), AuthSettings::from(&config.auth));
-    let publish = move |keys| {
-        let verifier = Arc::new(Verifier::new(settings.clone(), keys));
-        controls.iter().for_each(|control| post_until_taken(control, Mail::Keys(verifier.clone())));
-    };
-    let source = JwksSource::start(sources, config.auth.jwks_refresh_s, publish)
-        .map_err(|error| fail(EXIT_CRASH)(format!("key refresh: {error}")))?;
-    let request = source.request();
-    Ok(Some((source, request)))
 }
 
 /// All mailboxes of all shards.

@@ -46,6 +46,8 @@ pub mod flag {
     pub const LAST_WORDS: u8 = 32;
     /// A drain has announced the end: what still comes is not taken up.
     pub const LEAVING: u8 = 64;
+    /// A ping goes out with the next flush.
+    pub const PING_DUE: u8 = 128;
 }
 
 /// 64 bytes: one cache line. Times are in ticks (`limits::TICK_MS`).

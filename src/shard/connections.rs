@@ -34,9 +34,9 @@ pub struct BufferPool {
 
 impl BufferPool {
     /// Buffers kept. A turn uses at most a few thousand.
-    const FREE_MAX: usize = 1_024;
+    const FREE_MAX: usize = 256;
     /// Larger ones go back to the allocator, so that a burst's memory is not kept (a usual outbox is a few hundred bytes).
-    const KEEP_BYTES_MAX: usize = 16 << 10;
+    const KEEP_BYTES_MAX: usize = 2 << 10;
 
     pub fn take(&mut self) -> Vec<u8> {
         self.free.pop().unwrap_or_default()

@@ -16,7 +16,7 @@ use crate::wire::ws;
 #[derive(Clone, Copy)]
 struct Planned {
     slot: Slot,
-    /// NONE: the outbox of `key` (an `Active` index); else a subscription, and `key` its room.
+    /// NONE: the outbox of `key` (an `Active` index), or a ping if that is NONE too; else a subscription, and `key` its room.
     subscription: u32,
     key: u32,
     len: u32,
@@ -37,6 +37,12 @@ pub struct Deliveries {
     /// When the commands were read whose broadcasts go out in this turn.
     pub marks: Vec<u64>,
 }
+
+/// A whole ping frame.
+const PING: [u8; 2] = [0x89, 0];
+
+/// Sends that the plan keeps room for. Beyond it, 512 KiB, the room goes back after the flush.
+const PLAN_KEPT: usize = 16 << 10;
 
 /// Private bytes up to this many take a small room range with them in one send.
 const GATHER_BYTES_MAX: usize = 4096;
@@ -69,6 +75,9 @@ impl<P: Plane> Core<P> {
                 self.fanout.settle(room);
             }
         }
+        if self.deliveries.plan.capacity() > PLAN_KEPT {
+            self.deliveries.plan = Vec::new();
+        }
         if !self.deliveries.marks.is_empty() {
             let now_ns = self.plane.now().mono_ns;
             for read_at_ns in self.deliveries.marks.drain(..) {
@@ -91,7 +100,12 @@ impl<P: Plane> Core<P> {
                 continue;
             }
             conn.round = self.deliveries.round;
+            let is_ping_due = conn.has(flag::PING_DUE);
+            conn.flags &= !flag::PING_DUE;
             if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
+                if is_ping_due {
+                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(&PING);
+                }
                 self.gather(slot);
                 let conn = &self.conns[slot as usize];
                 let outbox = &self.actives[conn.active as usize].outbox;
@@ -104,6 +118,16 @@ impl<P: Plane> Core<P> {
                 });
             } else if conn.has(flag::LAST_WORDS) {
                 self.linger(slot);
+            } else if is_ping_due {
+                // Without a side record: a quiet server pings thousands of connections in one turn.
+                self.deliveries.plan.push(Planned {
+                    slot,
+                    subscription: NONE,
+                    key: NONE,
+                    len: PING.len() as u32,
+                    from: 0,
+                });
+                self.mark_dirty(slot);
             } else if !conn.has(flag::HOLD_LOGS) {
                 self.plan_one_room(slot);
             } else {
@@ -221,6 +245,9 @@ impl<P: Plane> Core<P> {
         let mut bytes_sent = 0;
         let mut sends = self.deliveries.plan.iter().map(|send| {
             bytes_sent += u64::from(send.len);
+            if send.subscription == NONE && send.key == NONE {
+                return (send.slot, &PING[..]);
+            }
             if send.subscription == NONE {
                 return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
             }
@@ -250,7 +277,7 @@ impl<P: Plane> Core<P> {
         self.deliveries.shortfalls = shortfalls;
         for i in 0..self.deliveries.plan.len() {
             let send = self.deliveries.plan[i];
-            if send.subscription == NONE && send.len > 0 {
+            if send.subscription == NONE && send.key != NONE && send.len > 0 {
                 self.outbox_is_out(send.slot);
             }
         }
@@ -259,7 +286,11 @@ impl<P: Plane> Core<P> {
     /// The kernel took only the first bytes of a send: wait for room.
     fn fell_short(&mut self, send: Planned, taken: u32) {
         let slot = send.slot;
-        if send.subscription == NONE {
+        if send.subscription == NONE && send.key == NONE {
+            let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
+            active.outbox.bytes.extend_from_slice(&PING);
+            active.outbox.sent = taken as usize;
+        } else if send.subscription == NONE {
             self.actives[send.key as usize].outbox.sent += taken as usize;
         } else {
             // Frames begin where the send began; find the end of the one that was cut.

@@ -130,6 +130,11 @@ pub struct Appended {
 }
 
 impl Fanout {
+    /// For this many connections, each in one room; more subscriptions take more memory when they come.
+    pub fn new(connections: usize) -> Fanout {
+        Fanout { subscriptions: Slab::with_capacity(connections), ..Fanout::default() }
+    }
+
     pub fn find(&self, room: &str) -> Option<u32> {
         self.names.find(name_hash(room), |key| &*self.rooms[*key as usize].id == room).copied()
     }

@@ -8,7 +8,6 @@ use crate::base::close::CloseCode;
 use crate::limits::TICK_MS;
 use crate::plane::{Plane, Slot};
 use crate::telemetry::{AuthFailure, DropReason};
-use crate::wire::ws::{self, Opcode};
 
 /// `token_expiring` goes out this long before the token ends, seconds (R-AUTH-4).
 const EXPIRY_WARNING_S: u64 = 60;
@@ -58,8 +57,8 @@ impl<P: Plane> Core<P> {
         match due {
             Due::Nothing => {}
             Due::Ping => {
-                self.conns[slot as usize].flags |= flag::PINGED;
-                ws::append_frame(self.outbox(slot), Opcode::Ping, b"");
+                self.conns[slot as usize].flags |= flag::PINGED | flag::PING_DUE;
+                self.mark_dirty(slot);
                 self.counters.pings_sent += 1;
             }
             Due::WarnOfExpiry => {

@@ -18,8 +18,8 @@ pub struct ChunkPool {
 }
 
 impl ChunkPool {
-    /// Chunks kept for reuse: beyond 4 MiB a burst's memory goes back to the allocator.
-    const FREE_MAX: usize = 256;
+    /// Chunks kept for reuse: beyond 1 MiB a burst's memory goes back to the allocator.
+    const FREE_MAX: usize = 64;
 
     fn take(&mut self, bytes: usize) -> Vec<u8> {
         let chunk = match bytes <= CHUNK_BYTES {

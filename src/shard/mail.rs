@@ -3,6 +3,7 @@
 //! Requests form no cycle: commands go from a connection's shard to a room's or user's home, answers and events come back, and
 //! neither waits for the other. A full mailbox never blocks its sender: what may be lost is refused or dropped and
 //! counted; what must not be lost waits in the sender's backlog, in order.
+use super::UnknownKey;
 use crate::auth::Verifier;
 use crate::base::user::{GlobalRole, User};
 use crate::config::Config;
@@ -107,7 +108,8 @@ pub enum Mail {
     Report(crossbeam_channel::Sender<Box<ShardReport>>),
     /// New settings or keys; in force for what comes after.
     Config(Arc<Config>),
-    Keys(Arc<Verifier>),
+    /// With the way to ask for more keys, if that has changed too.
+    Keys(Arc<Verifier>, Option<UnknownKey>),
     /// Close connections in batches with the drain code, then stop (R-CONN-6).
     Drain,
     /// Stop now.

@@ -154,6 +154,9 @@ struct Departure {
 impl<P: Plane> Shard<P> {
     pub fn new(plane: P, parts: Parts) -> Shard<P> {
         let now = plane.now();
+        // Tables that grow with connections are reserved whole: memory that is not touched is not resident, and a table of a million
+        // rows that had to move would stop the shard for milliseconds and leave its old place behind.
+        let capacity = plane.capacity() as usize;
         let settings = Settings::from(&*parts.config);
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
@@ -177,14 +180,14 @@ impl<P: Plane> Shard<P> {
                 unknown_key: parts.unknown_key,
                 native,
                 ids: parts.ids,
-                conns: Vec::new(),
+                conns: Vec::with_capacity(capacity),
                 actives: Slab::new(),
                 buffers: BufferPool::default(),
                 open: 0,
                 // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
-                wheel: Wheel::new(512),
+                wheel: Wheel::new(512, capacity),
                 expired: Vec::new(),
-                fanout: Fanout::default(),
+                fanout: Fanout::new(capacity),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
                 users: Users::default(),

@@ -4,7 +4,7 @@ use super::{Departure, Shard};
 use crate::auth::Verifier;
 use crate::base::hash::home_shard;
 use crate::plane::Plane;
-use crate::rooms::effects::Requester;
+use crate::rooms::effects::{Effects, Requester};
 use crate::telemetry::DropReason;
 use crate::wire::envelope::Parser;
 use std::collections::{HashMap, VecDeque};
@@ -86,7 +86,12 @@ impl<P: Plane> Shard<P> {
                 core.config = config.clone();
                 self.rooms.configure((&*config).into());
             }
-            Mail::Keys(verifier) => core.verifier = verifier,
+            Mail::Keys(verifier, unknown_key) => {
+                core.verifier = verifier;
+                if let Some(unknown_key) = unknown_key {
+                    core.unknown_key = unknown_key;
+                }
+            }
             Mail::Drain => core.begin_drain(),
             Mail::Stop => core.is_stopped = true,
         }
@@ -106,14 +111,23 @@ impl<P: Plane> Shard<P> {
             return;
         }
         self.core.counters.dropped.add(DropReason::ParkedFull, 1);
-        if let Mail::Command { from, message, .. } = mail {
-            let mut padded = message.into_vec();
-            let len = padded.len();
-            padded.resize(len + crate::plane::SLACK_BYTES, 0);
-            if let Ok(envelope) = Parser::new().parse(&mut padded, len) {
-                let to = Requester { conn: from, request: envelope.id() };
-                crate::rooms::effects::Effects::refuse(&mut self.core, to, super::commands::overloaded());
+        match mail {
+            Mail::Command { from, message, .. } => {
+                let mut padded = message.into_vec();
+                let len = padded.len();
+                padded.resize(len + crate::plane::SLACK_BYTES, 0);
+                if let Ok(envelope) = Parser::new().parse(&mut padded, len) {
+                    let to = Requester { conn: from, request: envelope.id() };
+                    self.core.refuse(to, super::commands::overloaded());
+                }
             }
+            // Their connections count the rooms that have answered.
+            Mail::Resume(room) => {
+                let to = Requester { conn: room.from, request: &room.request };
+                self.core.resumed(to, &room.room, None);
+            }
+            Mail::Presence { from, .. } => self.core.presence(Requester { conn: from, request: "" }, &[]),
+            _ => {}
         }
     }
 
@@ -160,5 +174,85 @@ impl<P: Plane> Shard<P> {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mail::ResumeRoom;
+    use super::super::mesh::Mesh;
+    use super::super::{Addresses, Parts, Totals};
+    use super::*;
+    use crate::auth::{KeySet, ResumeKey, Settings};
+    use crate::base::mailbox::{Bell, Receiver, mailbox};
+    use crate::base::user::{GlobalRole, User};
+    use crate::config::Config;
+    use crate::ids::{ConnRef, UlidSource};
+    use crate::plane::{Faults, NoWake, SimNet, SimOptions, SimPlane};
+    use crate::store::port::{ReadJob, StorePort, WriteJob};
+
+    struct NoStore;
+
+    impl StorePort for NoStore {
+        fn write(&self, job: Box<WriteJob>) -> Result<(), Box<WriteJob>> {
+            Err(job)
+        }
+
+        fn read(&self, job: Box<ReadJob>) -> Result<(), Box<ReadJob>> {
+            Err(job)
+        }
+    }
+
+    /// Shard 0 of two, and what it sends to the other.
+    fn shard() -> (Shard<SimPlane>, Receiver<Mail>) {
+        let config = Arc::new(Config::default());
+        let (sender, sent) = mailbox(16, &Bell::new(Box::new(NoWake)));
+        let plane = SimNet::new(1, Faults::NONE).plane(SimOptions::default());
+        let parts = Parts {
+            id: 0,
+            shards: 2,
+            verifier: Arc::new(Verifier::new(Settings::from(&config.auth), Arc::new(KeySet::new(vec![], 0)))),
+            resume_key: ResumeKey::from_bytes(&[1; 32]),
+            unknown_key: Arc::new(|_| ()),
+            addresses: Arc::new(Addresses::new(16, &config.limits)),
+            totals: Arc::new(Totals::default()),
+            mesh: Mesh::new(vec![None, Some(sender)], vec![]),
+            store: Box::new(NoStore),
+            ids: UlidSource::new(Box::new(|bytes| bytes.fill(7))),
+            config,
+        };
+        (Shard::new(plane, parts), sent)
+    }
+
+    /// Whoever asks waits for an answer: a resume that got none would hold its connection's events back for ever.
+    #[test]
+    fn what_cannot_be_parked_is_answered() {
+        let (mut shard, sent) = shard();
+        shard.parked.count = Parked::MAX;
+        let from = ConnRef { slot: 3, generation: 1, shard: 1 };
+        let user = Arc::new(User::new("anna", None));
+        let message = br#"{"id":"a","type":"join_room","data":{"roomId":"lobby"}}"#.as_slice().into();
+        shard.park(0, Mail::Command { from, user: user.clone(), role: GlobalRole::None, message, read_at_ns: 0 });
+        let room = ResumeRoom {
+            from,
+            user: user.clone(),
+            role: GlobalRole::None,
+            request: "b".into(),
+            room: "lobby".into(),
+            epoch: "e".into(),
+            offset: 1,
+            read_at_ns: 0,
+        };
+        shard.park(0, Mail::Resume(Box::new(room)));
+        shard.park(0, Mail::Presence { from, user, room: "lobby".into(), user_ids: Arc::new([]) });
+
+        let answers: Vec<Mail> = std::iter::from_fn(|| sent.pop()).collect();
+        let [Mail::Frame { frame, .. }, Mail::Resumed { part, .. }, Mail::PresenceFound { online, .. }] = &answers[..]
+        else {
+            panic!("{} answers", answers.len())
+        };
+        let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has(frame, r#""code":"overloaded""#) && has(part, r#""epoch":null"#) && online.is_empty());
+        assert!(shard.parked.rooms.is_empty());
     }
 }

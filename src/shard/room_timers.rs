@@ -13,7 +13,7 @@ pub struct RoomTimers {
 impl RoomTimers {
     pub fn new() -> RoomTimers {
         // 256 ticks: grace and typing, the usual ones, are shorter than one turn of the ring.
-        RoomTimers { wheel: Wheel::new(256), timers: Slab::new(), expired: Vec::new() }
+        RoomTimers { wheel: Wheel::new(256, 0), timers: Slab::new(), expired: Vec::new() }
     }
 
     /// `at_ms` is monotonic.

@@ -27,10 +27,10 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// `buckets` is a power of two; one turn of the ring is that many ticks.
-    pub fn new(buckets: usize) -> Wheel {
+    /// `buckets` is a power of two; one turn of the ring is that many ticks. Keys below `capacity` need no further memory.
+    pub fn new(buckets: usize, capacity: usize) -> Wheel {
         assert!(buckets.is_power_of_two());
-        Wheel { nodes: Vec::new(), heads: vec![NONE; buckets].into(), now: 0, armed: 0 }
+        Wheel { nodes: Vec::with_capacity(capacity), heads: vec![NONE; buckets].into(), now: 0, armed: 0 }
     }
 
     /// Number of keys with a deadline.
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn expires_at_the_deadline_and_not_before() {
-        let mut wheel = Wheel::new(8);
+        let mut wheel = Wheel::new(8, 0);
         wheel.set(3, 5);
         wheel.set(4, 21); // several turns of the ring away
         assert!(expired(&mut wheel, 4).is_empty());
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_deadline_in_the_past_expires_at_the_next_tick() {
-        let mut wheel = Wheel::new(8);
+        let mut wheel = Wheel::new(8, 0);
         expired(&mut wheel, 100);
         wheel.set(0, 7);
         assert_eq!(expired(&mut wheel, 101), [0]);
@@ -152,7 +152,7 @@ mod tests {
         /// Against a map from key to deadline.
         #[test]
         fn behaves_like_a_sorted_map(steps in proptest::collection::vec(step(), 0..200)) {
-            let (mut wheel, mut model, mut now) = (Wheel::new(16), BTreeMap::new(), 0u32);
+            let (mut wheel, mut model, mut now) = (Wheel::new(16, 0), BTreeMap::new(), 0u32);
             for step in steps {
                 match step {
                     Step::Set(key, delay) => {

@@ -50,15 +50,10 @@ labels! {
         SlowConsumerClosed "slow_consumer_closed" "Reader closed 4101: a durable event did not fit; it recovers by offset";
         WriteTimeout "write_timeout" "Reader closed 4101: nothing could be sent for `conn.write_timeout_ms`";
         MailboxFullLive "mailbox_full_live" "Live event not passed to another shard, its mailbox was full";
-        MailboxFullDurable "mailbox_full_durable" "Durable event not passed to another shard; its readers recover by offset";
         MailboxFullCommand "mailbox_full_command" "Command refused as overloaded: the mailbox of the room's shard was full";
-        MailboxFullAnswer "mailbox_full_answer" "Answer not passed back to the asking shard, its mailbox was full";
         StoreQueueFull "store_queue_full" "Command refused as overloaded: the queue of the store was full";
         ParkedFull "parked_full" "Command refused as overloaded: too many already wait for the same room";
-        LogMemory "log_memory" "Event not logged: the pool of log chunks was exhausted";
-        TableFull "table_full" "Connection refused: the plane's descriptor table was full";
         Gone "gone" "Event or answer for a connection that had ended meanwhile";
-        ServicesQueueFull "services_queue_full" "Request for a service page dropped: the services' queue was full";
     }
 
     /// Why a handshake was refused, before or instead of the upgrade.

@@ -62,7 +62,8 @@ pub(super) struct Table {
 impl Table {
     pub fn new(slots: u32) -> Table {
         assert!(slots < NONE, "slots are bounded by the descriptor limit");
-        Table { rows: Vec::new(), free: NONE, slots }
+        // Reserved whole: untouched memory is not resident, and the table never has to move.
+        Table { rows: Vec::with_capacity(slots as usize), free: NONE, slots }
     }
 
     pub fn slots(&self) -> u32 {

@@ -15,7 +15,7 @@ function avatar(userId) {
   const element = make("span", "avatar", [...userId][0]?.toUpperCase() ?? "?");
   let hue = 7;
   for (const character of userId) hue = (hue * 31 + character.codePointAt(0)) % 360;
-  element.style.setProperty("--hue", hue);
+  element.style.setProperty("--hue", (hue * 137) % 360); // neighbours far apart
   return element;
 }
 
@@ -137,6 +137,7 @@ export function showTyping(names) {
 export function showState(state, text) {
   $("pill").dataset.state = state;
   $("pill").textContent = text;
+  $("online").classList.toggle("stale", state !== "connected"); // who was here last, not who is
 }
 
 export function toast(text, isBad = false) {
