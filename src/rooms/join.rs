@@ -139,6 +139,10 @@ impl Room {
             entry.granted = entry.granted.max(joiner.grant.and_then(|grant| grant.role));
         }
         let role = self.role(caller);
+        if came == Came::Already {
+            // What it has not been sent yet is in the snapshot, which would overtake it.
+            cx.fx.unsubscribe(caller.conn, cx.id);
+        }
         let snapshot = self.snapshot(cx, role, recovered, joiner.recover);
         if joiner.is_resume {
             cx.fx.resumed(to(caller), cx.id, Some(&snapshot));
@@ -146,9 +150,7 @@ impl Room {
             cx.ack(to(caller), &Ack::Joined { role });
             cx.fx.send(caller.conn, cx.id, &Event::Snapshot(&snapshot));
         }
-        if came != Came::Already {
-            cx.fx.subscribe(caller.conn, caller.user, cx.id);
-        }
+        cx.fx.subscribe(caller.conn, caller.user, cx.id);
         if came == Came::First {
             self.announce_joined(cx, place, caller.read_at_ns);
         }

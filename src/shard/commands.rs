@@ -329,11 +329,18 @@ fn resume<P: Plane>(
         remaining: 1,
         parts: Vec::new(),
     }));
-    for (count, room) in list.enumerate() {
-        if count >= core.settings.rooms_per_session {
-            break;
-        }
+    let mut rooms_left = core.rooms_left(slot);
+    for room in list {
         core.expect_resumed(slot, 1);
+        if !core.is_in(slot, room.room) {
+            if rooms_left == 0 {
+                let mut json = Vec::new();
+                core.native.resume_part(&mut json, room.room, None);
+                core.room_resumed(conn, &json);
+                continue;
+            }
+            rooms_left -= 1;
+        }
         let mail = Box::new(ResumeRoom {
             from: conn,
             user: user.clone(),
@@ -439,10 +446,18 @@ impl<P: Plane> Core<P> {
     }
 
     /// `limits.rooms_per_session`; joining a room again is always possible.
-    fn may_join(&self, slot: Slot, room: &str) -> bool {
+    pub(super) fn may_join(&self, slot: Slot, room: &str) -> bool {
+        self.rooms_left(slot) > 0 || self.is_in(slot, room)
+    }
+
+    fn rooms_left(&self, slot: Slot) -> usize {
+        let rooms = self.fanout.list(self.conns[slot as usize].first_subscription).count();
+        self.settings.rooms_per_session.saturating_sub(rooms)
+    }
+
+    fn is_in(&self, slot: Slot, room: &str) -> bool {
         let first = self.conns[slot as usize].first_subscription;
-        self.fanout.list(first).count() < self.settings.rooms_per_session
-            || self.fanout.find(room).is_some_and(|room| self.fanout.subscription(first, room).is_some())
+        self.fanout.find(room).is_some_and(|room| self.fanout.subscription(first, room).is_some())
     }
 
     /// A fresh server id for a room whose home is this shard.

@@ -65,7 +65,7 @@ pub struct Conn {
     pub expires_at_s: u32,
     /// When bytes last came from the peer.
     pub heard: u32,
-    /// When the peer last sent something other than control frames.
+    /// When the peer last sent something other than control frames; before sign-in, when it came.
     pub spoke: u32,
     /// Flush round in which bytes were last offered: one send per connection and round.
     pub round: u32,

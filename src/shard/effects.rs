@@ -222,6 +222,14 @@ impl<P: Plane> Core<P> {
             self.departures.push(Departure { conn, user, room, is_abnormal: true });
             return;
         };
+        // Joins that were under way together were each let through (`may_join`): the limit holds here, where they arrive.
+        if !self.may_join(slot, room) {
+            let (user, room) = (user.clone(), room.clone());
+            let closed = Event::Closed { reason: "limit_reached" };
+            self.send_private(slot, |native, out, stamp| native.event(out, stamp, &room, &closed));
+            self.departures.push(Departure { conn, user, room, is_abnormal: false });
+            return;
+        }
         self.fanout.subscribe(slot, &mut self.conns[slot as usize].first_subscription, room);
     }
 

@@ -34,6 +34,11 @@ pub fn auth_failure(error: &AuthError) -> AuthFailure {
     }
 }
 
+/// In the record's unit. What ends after 2106 counts as ending then, rather than as having ended.
+fn expiry_s(expires_at_ms: u64) -> u32 {
+    u32::try_from(expires_at_ms / 1000).unwrap_or(u32::MAX)
+}
+
 impl<P: Plane> Core<P> {
     /// Checks a token and counts a failure. Asks for newer keys if its key is unknown.
     pub(super) fn verify(&mut self, token: &str) -> Result<Identity, AuthError> {
@@ -64,7 +69,7 @@ impl<P: Plane> Core<P> {
         let record = &mut self.conns[slot as usize];
         record.stage = Stage::SigningIn;
         record.role = identity.role;
-        record.expires_at_s = (identity.expires_at_ms / 1000) as u32;
+        record.expires_at_s = expiry_s(identity.expires_at_ms);
         let (id, email) = (identity.user_id.clone(), identity.email.clone());
         match home_shard(&id, self.shards) {
             home if home == self.id => {
@@ -138,7 +143,7 @@ impl<P: Plane> Core<P> {
             return self.refuse_here(slot, request, Refusal::new(Code::AuthFailed));
         }
         record.role = identity.role;
-        record.expires_at_s = (identity.expires_at_ms / 1000) as u32;
+        record.expires_at_s = expiry_s(identity.expires_at_ms);
         record.flags &= !super::conn::flag::EXPIRY_WARNED;
         self.counters.tokens_refreshed += 1;
         self.send_private(slot, |native, out, stamp| native.refreshed(out, stamp, request, identity.expires_at_ms));
