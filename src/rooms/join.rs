@@ -10,11 +10,10 @@ use super::online::Came;
 use super::recovery::Recovery;
 use super::room::{Cx, Room, overloaded, to};
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::ConnRef;
 use crate::limits::{HELD_JOINS_MAX, SNAPSHOT_ONLINE_MAX};
 use crate::store::port::{Role, RoomType};
-use std::sync::Arc;
 
 /// A join or one room of a resume.
 pub(super) struct Joiner<'a> {
@@ -29,7 +28,7 @@ pub(super) struct Joiner<'a> {
 #[derive(Debug)]
 pub(super) struct HeldJoin {
     pub conn: ConnRef,
-    user: Arc<User>,
+    user: UserRef,
     role: GlobalRole,
     request: Box<str>,
     read_at_ns: u64,
@@ -139,6 +138,10 @@ impl Room {
             entry.granted = entry.granted.max(joiner.grant.and_then(|grant| grant.role));
         }
         let role = self.role(caller);
+        if came == Came::Already {
+            // What it has not been sent yet is in the snapshot, which would overtake it.
+            cx.fx.unsubscribe(caller.conn, cx.id);
+        }
         let snapshot = self.snapshot(cx, role, recovered, joiner.recover);
         if joiner.is_resume {
             cx.fx.resumed(to(caller), cx.id, Some(&snapshot));
@@ -146,9 +149,7 @@ impl Room {
             cx.ack(to(caller), &Ack::Joined { role });
             cx.fx.send(caller.conn, cx.id, &Event::Snapshot(&snapshot));
         }
-        if came != Came::Already {
-            cx.fx.subscribe(caller.conn, caller.user, cx.id);
-        }
+        cx.fx.subscribe(caller.conn, caller.user, cx.id);
         if came == Came::First {
             self.announce_joined(cx, place, caller.read_at_ns);
         }

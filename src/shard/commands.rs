@@ -7,7 +7,7 @@ use super::mail::{Mail, ResumeRoom};
 use super::{Core, Shard};
 use crate::base::hash::home_shard;
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, User, UserRef};
 use crate::ids::{ConnRef, Prefix, Ulid};
 use crate::plane::{Plane, SLACK_BYTES, Slot};
 use crate::rooms::Rooms;
@@ -301,7 +301,7 @@ fn resume<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
-    user: &Arc<User>,
+    user: &UserRef,
     request: &str,
     session_id: &str,
     resume_token: &str,
@@ -329,11 +329,18 @@ fn resume<P: Plane>(
         remaining: 1,
         parts: Vec::new(),
     }));
-    for (count, room) in list.enumerate() {
-        if count >= core.settings.rooms_per_session {
-            break;
-        }
+    let mut rooms_left = core.rooms_left(slot);
+    for room in list {
         core.expect_resumed(slot, 1);
+        if !core.is_in(slot, room.room) {
+            if rooms_left == 0 {
+                let mut json = Vec::new();
+                core.native.resume_part(&mut json, room.room, None);
+                core.room_resumed(conn, &json);
+                continue;
+            }
+            rooms_left -= 1;
+        }
         let mail = Box::new(ResumeRoom {
             from: conn,
             user: user.clone(),
@@ -362,7 +369,7 @@ fn presence<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
-    user: &Arc<User>,
+    user: &UserRef,
     request: &str,
     user_ids: UserIds<'_>,
 ) {
@@ -404,7 +411,7 @@ fn presence<P: Plane>(
 }
 
 impl<P: Plane> Core<P> {
-    pub(super) fn caller<'a>(&self, slot: Slot, user: &'a Arc<User>, request: &'a str) -> Caller<'a> {
+    pub(super) fn caller<'a>(&self, slot: Slot, user: &'a UserRef, request: &'a str) -> Caller<'a> {
         let role = self.conns[slot as usize].role;
         Caller { conn: self.conn_ref(slot), user, role, request, read_at_ns: self.now.mono_ns }
     }
@@ -439,10 +446,18 @@ impl<P: Plane> Core<P> {
     }
 
     /// `limits.rooms_per_session`; joining a room again is always possible.
-    fn may_join(&self, slot: Slot, room: &str) -> bool {
+    pub(super) fn may_join(&self, slot: Slot, room: &str) -> bool {
+        self.rooms_left(slot) > 0 || self.is_in(slot, room)
+    }
+
+    fn rooms_left(&self, slot: Slot) -> usize {
+        let rooms = self.fanout.list(self.conns[slot as usize].first_subscription).count();
+        self.settings.rooms_per_session.saturating_sub(rooms)
+    }
+
+    fn is_in(&self, slot: Slot, room: &str) -> bool {
         let first = self.conns[slot as usize].first_subscription;
-        self.fanout.list(first).count() < self.settings.rooms_per_session
-            || self.fanout.find(room).is_some_and(|room| self.fanout.subscription(first, room).is_some())
+        self.fanout.find(room).is_some_and(|room| self.fanout.subscription(first, room).is_some())
     }
 
     /// A fresh server id for a room whose home is this shard.

@@ -113,11 +113,12 @@ impl<P: Plane> Core<P> {
                     ),
                 }
                 consider(conn.spoke, settings.stale, Due::Close(CloseCode::Stale));
-                // The same leeway as when the token was checked.
-                let expires_ms = u64::from(conn.expires_at_s) * 1000 + settings.leeway_ms;
+                let expires_ms = u64::from(conn.expires_at_s) * 1000;
                 let (at_ms, due) = match conn.has(flag::EXPIRY_WARNED) {
+                    // Before the time that the client was told, which knows no leeway.
                     false => (expires_ms.saturating_sub(EXPIRY_WARNING_S * 1000), Due::WarnOfExpiry),
-                    true => (expires_ms, Due::Close(CloseCode::TokenExpired)),
+                    // The same leeway as when the token was checked.
+                    true => (expires_ms + settings.leeway_ms, Due::Close(CloseCode::TokenExpired)),
                 };
                 let at = self.tick.saturating_add(ticks(at_ms.saturating_sub(self.now.unix_ms)));
                 if at < next.0 {

@@ -5,7 +5,7 @@
 //! counted; what must not be lost waits in the sender's backlog, in order.
 use super::UnknownKey;
 use crate::auth::Verifier;
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, UserRef};
 use crate::config::Config;
 use crate::ids::{ConnRef, Ulid};
 use crate::rooms::effects::Class;
@@ -21,7 +21,7 @@ pub enum Mail {
     /// A room command as the bytes it came in; it is parsed where it is executed.
     Command {
         from: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         role: GlobalRole,
         message: Box<[u8]>,
         read_at_ns: u64,
@@ -31,7 +31,7 @@ pub enum Mail {
     /// One room's share of a `get_presence`.
     Presence {
         from: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         room: Arc<str>,
         user_ids: Arc<[Box<str>]>,
     },
@@ -39,7 +39,7 @@ pub enum Mail {
     /// A subscription ended with its connection.
     Disconnected {
         conn: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         room: Arc<str>,
         is_abnormal: bool,
     },
@@ -52,7 +52,7 @@ pub enum Mail {
     },
     Subscribe {
         conn: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         room: Arc<str>,
     },
     Unsubscribe {
@@ -86,15 +86,15 @@ pub enum Mail {
     },
     SignedIn {
         conn: ConnRef,
-        user: Option<Arc<User>>,
+        user: Option<UserRef>,
     },
     SignOut {
         conn: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
     },
     /// Close the connection that still holds this session, unless it is `except` (R-REC-2): to the user's home, which passes it on.
     EndSession {
-        user: Arc<User>,
+        user: UserRef,
         session: Ulid,
         except: ConnRef,
     },
@@ -118,7 +118,7 @@ pub enum Mail {
 
 pub struct ResumeRoom {
     pub from: ConnRef,
-    pub user: Arc<User>,
+    pub user: UserRef,
     pub role: GlobalRole,
     pub request: Box<str>,
     pub room: Box<str>,

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::auth::{KeySet, ResumeKey, Settings};
     use crate::base::mailbox::{Bell, Receiver, mailbox};
-    use crate::base::user::{GlobalRole, User};
+    use crate::base::user::{GlobalRole, User, UserRef};
     use crate::config::Config;
     use crate::ids::{ConnRef, UlidSource};
     use crate::plane::{Faults, NoWake, SimNet, SimOptions, SimPlane};
@@ -230,7 +230,7 @@ mod tests {
         let (mut shard, sent) = shard();
         shard.parked.count = Parked::MAX;
         let from = ConnRef { slot: 3, generation: 1, shard: 1 };
-        let user = Arc::new(User::new("anna", None));
+        let user = UserRef::new(User::new("anna", None));
         let message = br#"{"id":"a","type":"join_room","data":{"roomId":"lobby"}}"#.as_slice().into();
         shard.park(0, Mail::Command { from, user: user.clone(), role: GlobalRole::None, message, read_at_ns: 0 });
         let room = ResumeRoom {

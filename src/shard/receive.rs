@@ -75,12 +75,12 @@ impl<P: Plane> Shard<P> {
             Item::Text(place) if stage == Stage::Echo => core.echo(slot, Opcode::Text, place, input, assembly),
             Item::Binary(place) if stage == Stage::Echo => core.echo(slot, Opcode::Binary, place, input, assembly),
             Item::Text(Place::Input(range)) => {
-                core.conns[slot as usize].spoke = core.tick;
+                core.spoke(slot);
                 let len = range.len();
                 self.message(slot, &mut input[range.start..range.end + SLACK_BYTES], len);
             }
             Item::Text(Place::Assembly) => {
-                core.conns[slot as usize].spoke = core.tick;
+                core.spoke(slot);
                 let len = assembly.len();
                 assembly.resize(len + SLACK_BYTES, 0);
                 self.message(slot, assembly, len);
@@ -96,6 +96,14 @@ impl<P: Plane> Shard<P> {
 }
 
 impl<P: Plane> Core<P> {
+    /// A message is a sign of life. Before sign-in it is not: talking buys no time to bring a token (R-AUTH-1).
+    fn spoke(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.stage == Stage::Open {
+            conn.spoke = self.tick;
+        }
+    }
+
     /// Smaller before sign-in (R-AUTH-1).
     fn message_bytes_max(&self, slot: Slot) -> usize {
         match self.conns[slot as usize].stage {

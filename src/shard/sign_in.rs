@@ -6,12 +6,11 @@ use crate::auth::{AuthError, Identity};
 use crate::base::close::CloseCode;
 use crate::base::hash::home_shard;
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::User;
+use crate::base::user::{User, UserRef};
 use crate::ids::{ConnRef, Ulid};
 use crate::plane::{Plane, Slot};
 use crate::session::encode::Ready;
 use crate::telemetry::AuthFailure;
-use std::sync::Arc;
 
 /// The counter's label for what was wrong with a token.
 pub fn auth_failure(error: &AuthError) -> AuthFailure {
@@ -32,6 +31,11 @@ pub fn auth_failure(error: &AuthError) -> AuthFailure {
         AuthError::OtherUser => AuthFailure::OtherUser,
         AuthError::OtherRoom => AuthFailure::OtherRoom,
     }
+}
+
+/// In the record's unit. What ends after 2106 counts as ending then, rather than as having ended.
+fn expiry_s(expires_at_ms: u64) -> u32 {
+    u32::try_from(expires_at_ms / 1000).unwrap_or(u32::MAX)
 }
 
 impl<P: Plane> Core<P> {
@@ -64,7 +68,7 @@ impl<P: Plane> Core<P> {
         let record = &mut self.conns[slot as usize];
         record.stage = Stage::SigningIn;
         record.role = identity.role;
-        record.expires_at_s = (identity.expires_at_ms / 1000) as u32;
+        record.expires_at_s = expiry_s(identity.expires_at_ms);
         let (id, email) = (identity.user_id.clone(), identity.email.clone());
         match home_shard(&id, self.shards) {
             home if home == self.id => {
@@ -76,7 +80,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// The user's home shard has answered.
-    pub(super) fn session_admitted(&mut self, conn: ConnRef, user: Option<Arc<User>>) {
+    pub(super) fn session_admitted(&mut self, conn: ConnRef, user: Option<UserRef>) {
         let slot = self.live(conn).filter(|slot| self.conns[*slot as usize].stage == Stage::SigningIn);
         let (slot, user) = match (slot, user) {
             (Some(slot), Some(user)) => (slot, user),
@@ -119,7 +123,7 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    pub(super) fn sign_out(&mut self, conn: ConnRef, user: Arc<User>) {
+    pub(super) fn sign_out(&mut self, conn: ConnRef, user: UserRef) {
         match home_shard(user.id(), self.shards) {
             home if home == self.id => self.users.sign_out(conn, &user, self.now.mono_ns),
             home => self.mesh.post(home, Mail::SignOut { conn, user }),
@@ -138,7 +142,7 @@ impl<P: Plane> Core<P> {
             return self.refuse_here(slot, request, Refusal::new(Code::AuthFailed));
         }
         record.role = identity.role;
-        record.expires_at_s = (identity.expires_at_ms / 1000) as u32;
+        record.expires_at_s = expiry_s(identity.expires_at_ms);
         record.flags &= !super::conn::flag::EXPIRY_WARNED;
         self.counters.tokens_refreshed += 1;
         self.send_private(slot, |native, out, stamp| native.refreshed(out, stamp, request, identity.expires_at_ms));
@@ -151,14 +155,14 @@ impl<P: Plane> Core<P> {
     }
 
     /// Closes the other connection that holds this session: first to the user's home, which knows the user's connections.
-    pub(super) fn end_session(&mut self, user: &Arc<User>, session: Ulid, except: ConnRef) {
+    pub(super) fn end_session(&mut self, user: &UserRef, session: Ulid, except: ConnRef) {
         match home_shard(user.id(), self.shards) {
             home if home == self.id => self.pass_on_end_session(user, session, except),
             home => self.mesh.post(home, Mail::EndSession { user: user.clone(), session, except }),
         }
     }
 
-    pub(super) fn pass_on_end_session(&mut self, user: &Arc<User>, session: Ulid, except: ConnRef) {
+    pub(super) fn pass_on_end_session(&mut self, user: &UserRef, session: Ulid, except: ConnRef) {
         for conn in self.users.connections(user.id()).into_iter().filter(|conn| *conn != except) {
             match conn.shard == self.id {
                 true => self.close_session(conn, session),
