@@ -13,7 +13,7 @@ use crate::base::mailbox::{Bell, Sender, Wake, mailbox};
 use crate::config::Config;
 use crate::config::Inputs;
 use crate::ids::UlidSource;
-use crate::limits::{MAILBOX_MAX, SHARDS_MAX};
+use crate::limits::{SHARDS_MAX, mailbox_capacity};
 use crate::plane::{RingOptions, host};
 use crate::services::{Services, ServicesOptions, Timeouts};
 use crate::shard::host::{Prepared, Start, prepare};
@@ -294,20 +294,20 @@ struct Post {
 
 impl Post {
     fn new(bells: &[Arc<Bell>]) -> Post {
-        let count = bells.len();
+        let (count, capacity) = (bells.len(), mailbox_capacity(bells.len()));
         let mut out: Vec<Vec<Option<Sender<Mail>>>> = (0..count).map(|_| Vec::new()).collect();
         let mut inboxes: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for (from, out) in out.iter_mut().enumerate() {
             for (to, (bell, inboxes)) in bells.iter().zip(&mut inboxes).enumerate() {
                 out.push((from != to).then(|| {
-                    let (sender, receiver) = mailbox(MAILBOX_MAX, bell);
+                    let (sender, receiver) = mailbox(capacity, bell);
                     inboxes.push(receiver);
                     sender
                 }));
             }
         }
         let mut others = || -> Vec<Sender<Mail>> {
-            let pairs = bells.iter().map(|bell| mailbox(MAILBOX_MAX, bell));
+            let pairs = bells.iter().map(|bell| mailbox(capacity, bell));
             pairs.zip(&mut inboxes).map(|((sender, receiver), inboxes)| (sender, inboxes.push(receiver)).0).collect()
         };
         let (stores, controls) = (others(), others().into());
