@@ -179,9 +179,10 @@ impl<P: Plane> Shard<P> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::conn::{Stage, flag};
     use super::super::mail::ResumeRoom;
     use super::super::mesh::Mesh;
-    use super::super::{Addresses, Parts, Totals};
+    use super::super::{Addresses, Opening, Parts, Totals};
     use super::*;
     use crate::auth::{KeySet, ResumeKey, Settings};
     use crate::base::mailbox::{Bell, Receiver, mailbox};
@@ -205,9 +206,13 @@ mod tests {
 
     /// Shard 0 of two, and what it sends to the other.
     fn shard() -> (Shard<SimPlane>, Receiver<Mail>) {
+        shard_in(&SimNet::new(1, Faults::NONE))
+    }
+
+    fn shard_in(net: &SimNet) -> (Shard<SimPlane>, Receiver<Mail>) {
         let config = Arc::new(Config::default());
         let (sender, sent) = mailbox(16, &Bell::new(Box::new(NoWake)));
-        let plane = SimNet::new(1, Faults::NONE).plane(SimOptions::default());
+        let plane = net.plane(SimOptions::default());
         let parts = Parts {
             id: 0,
             shards: 2,
@@ -254,5 +259,36 @@ mod tests {
         let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(has(frame, r#""code":"overloaded""#) && has(part, r#""epoch":null"#) && online.is_empty());
         assert!(shard.parked.rooms.is_empty());
+    }
+
+    /// R-CONN-6: what comes behind `server_closing` is not taken up, but pings are answered, and nothing is lost uncounted.
+    #[test]
+    fn messages_behind_the_announced_end_are_counted() {
+        let net = SimNet::new(1, Faults::NONE);
+        let (mut shard, _sent) = shard_in(&net);
+        let (socket, client) = net.connect();
+        let opening = Opening {
+            response: Vec::new(),
+            identity: None,
+            received: Vec::new(),
+            address: 0,
+            accepted_at_ns: 0,
+            is_echo: false,
+        };
+        let slot = shard.open(socket, opening).ok().expect("a free slot");
+        let conn = &mut shard.core.conns[slot as usize];
+        (conn.stage, conn.user) = (Stage::Open, Some(Arc::new(User::new("anna", None))));
+        shard.core.begin_drain();
+        shard.core.drain_step();
+        shard.turn();
+        assert!(shard.core.conns[slot as usize].has(flag::LEAVING));
+        let announced = net.client_read(client);
+        // Two masked texts and a ping, under a key of zeros.
+        let late = [&[0x81, 0x82, 0, 0, 0, 0, b'{', b'}'][..], &[0x89, 0x80, 0, 0, 0, 0]].concat();
+        assert!(net.client_write(client, &[&late[..8], &late].concat()));
+        shard.turn();
+        assert_eq!(shard.core.counters.dropped.get(DropReason::Leaving), 2);
+        assert_eq!((shard.core.counters.messages_received, net.client_read(client)), (0, vec![0x8a, 0]));
+        assert!(announced.windows(14).any(|bytes| bytes == b"server_closing"));
     }
 }

@@ -5,6 +5,7 @@ use crate::base::close::CloseCode;
 use crate::base::refusal::{Code, Refusal};
 use crate::limits;
 use crate::plane::{Plane, Received, SLACK_BYTES, Slot};
+use crate::telemetry::DropReason;
 use crate::wire::ws::{self, Item, Opcode, Place};
 use std::mem;
 
@@ -69,7 +70,11 @@ impl<P: Plane> Shard<P> {
         let stage = core.conns[slot as usize].stage;
         match item {
             Item::Close { code, .. } => core.peer_closes(slot, code),
-            _ if stage == Stage::Closing || core.conns[slot as usize].has(flag::LEAVING) => assembly.clear(),
+            _ if stage == Stage::Closing => assembly.clear(),
+            Item::Text(_) | Item::Binary(_) if core.conns[slot as usize].has(flag::LEAVING) => {
+                core.counters.dropped.add(DropReason::Leaving, 1);
+                assembly.clear();
+            }
             Item::Ping(payload) => ws::append_frame(core.outbox(slot), Opcode::Pong, payload.as_bytes()),
             Item::Pong(_) => {}
             Item::Text(place) if stage == Stage::Echo => core.echo(slot, Opcode::Text, place, input, assembly),
