@@ -43,7 +43,8 @@ impl<P: Plane> Shard<P> {
             Mail::Disconnected { conn, user, room, is_abnormal } => {
                 self.rooms.disconnected(conn, &user, &room, is_abnormal, core.now, core)
             }
-            Mail::Frame { to, frame } => match core.live(to) {
+            Mail::Frame { to, frame, draws } => match core.live(to) {
+                Some(slot) if draws && !core.admit(slot) => {}
                 Some(slot) => {
                     core.outbox(slot).extend_from_slice(&frame);
                     core.counters.frames_delivered += 1;
@@ -112,13 +113,13 @@ impl<P: Plane> Shard<P> {
         }
         self.core.counters.dropped.add(DropReason::ParkedFull, 1);
         match mail {
-            Mail::Command { from, message, .. } => {
+            Mail::Command { from, user, budget, message, .. } => {
                 let mut padded = message.into_vec();
                 let len = padded.len();
                 padded.resize(len + crate::plane::SLACK_BYTES, 0);
                 if let Ok(envelope) = Parser::new().parse(&mut padded, len) {
                     let to = Requester { conn: from, request: envelope.id() };
-                    self.core.refuse(to, super::commands::overloaded());
+                    self.core.refuse_unexecuted(to, &user, budget, super::commands::overloaded());
                 }
             }
             // Their connections count the rooms that have answered.
@@ -178,7 +179,8 @@ impl<P: Plane> Shard<P> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::charge::Budget;
     use super::super::conn::{Stage, flag};
     use super::super::mail::ResumeRoom;
     use super::super::mesh::Mesh;
@@ -189,7 +191,7 @@ mod tests {
     use crate::base::user::{GlobalRole, User};
     use crate::config::Config;
     use crate::ids::{ConnRef, UlidSource};
-    use crate::plane::{Faults, NoWake, SimNet, SimOptions, SimPlane};
+    use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
     use crate::store::port::{ReadJob, StorePort, WriteJob};
 
     struct NoStore;
@@ -209,7 +211,7 @@ mod tests {
         shard_in(&SimNet::new(1, Faults::NONE))
     }
 
-    fn shard_in(net: &SimNet) -> (Shard<SimPlane>, Receiver<Mail>) {
+    pub fn shard_in(net: &SimNet) -> (Shard<SimPlane>, Receiver<Mail>) {
         let config = Arc::new(Config::default());
         let (sender, sent) = mailbox(16, &Bell::new(Box::new(NoWake)));
         let plane = net.plane(SimOptions::default());
@@ -237,7 +239,17 @@ mod tests {
         let from = ConnRef { slot: 3, generation: 1, shard: 1 };
         let user = Arc::new(User::new("anna", None));
         let message = br#"{"id":"a","type":"join_room","data":{"roomId":"lobby"}}"#.as_slice().into();
-        shard.park(0, Mail::Command { from, user: user.clone(), role: GlobalRole::None, message, read_at_ns: 0 });
+        shard.park(
+            0,
+            Mail::Command {
+                from,
+                user: user.clone(),
+                role: GlobalRole::None,
+                budget: Budget::Commands,
+                message,
+                read_at_ns: 0,
+            },
+        );
         let room = ResumeRoom {
             from,
             user: user.clone(),
@@ -261,11 +273,8 @@ mod tests {
         assert!(shard.parked.rooms.is_empty());
     }
 
-    /// R-CONN-6: what comes behind `server_closing` is not taken up, but pings are answered, and nothing is lost uncounted.
-    #[test]
-    fn messages_behind_the_announced_end_are_counted() {
-        let net = SimNet::new(1, Faults::NONE);
-        let (mut shard, _sent) = shard_in(&net);
+    /// A connection signed in as anna.
+    pub fn open(shard: &mut Shard<SimPlane>, net: &SimNet) -> (Slot, ClientId) {
         let (socket, client) = net.connect();
         let opening = Opening {
             response: Vec::new(),
@@ -278,6 +287,15 @@ mod tests {
         let slot = shard.open(socket, opening).ok().expect("a free slot");
         let conn = &mut shard.core.conns[slot as usize];
         (conn.stage, conn.user) = (Stage::Open, Some(Arc::new(User::new("anna", None))));
+        (slot, client)
+    }
+
+    /// R-CONN-6: what comes behind `server_closing` is not taken up, but pings are answered, and nothing is lost uncounted.
+    #[test]
+    fn messages_behind_the_announced_end_are_counted() {
+        let net = SimNet::new(1, Faults::NONE);
+        let (mut shard, _sent) = shard_in(&net);
+        let (slot, client) = open(&mut shard, &net);
         shard.core.begin_drain();
         shard.core.drain_step();
         shard.turn();

@@ -146,21 +146,9 @@ impl<P: Plane> Core<P> {
     /// An error to a connection of this shard.
     pub(super) fn refuse_here(&mut self, slot: Slot, request: &str, refusal: Refusal) {
         self.counters.commands_refused.add(refusal.code, 1);
+        if self.charge.refused() && !self.admit(slot) {
+            return;
+        }
         self.send_private(slot, |native, out, stamp| native.error(out, stamp, Some(request), None, &refusal));
-    }
-
-    /// A command over its rate. Far too many of them end the connection (R-CHAT-5).
-    pub(super) fn refuse_rate(&mut self, slot: Slot, request: &str, wait_ns: u64) {
-        self.counters.rate_limited += 1;
-        let (now_ms, flood) = (self.now.mono_ms(), self.settings.flood);
-        let active = self.active(slot);
-        if now_ms.saturating_sub(active.refused_since_ms) > limits::COMMANDS_WINDOW_MS {
-            (active.refused, active.refused_since_ms) = (0, now_ms);
-        }
-        active.refused += 1;
-        if flood != 0 && active.refused > flood {
-            return self.close(slot, CloseCode::Flood);
-        }
-        self.refuse_here(slot, request, Refusal::after_ns(Code::RateLimited, wait_ns));
     }
 }
