@@ -86,8 +86,22 @@ pub const COMMANDS_WINDOW_MS: u64 = 10_000;
 pub const ROOMS_CREATED_WINDOW_MS: u64 = 3_600_000;
 
 /// Messages in one mailbox between two threads. A full one is back-pressure: what each kind of mail does then is
-/// said at its variant. 4096 pointers-and-a-bit are 400 KiB per pair.
-pub const MAILBOX_MAX: usize = 4_096;
+/// said at its variant.
+///
+/// Each of n shards hears from the n - 1 others, the store and the control thread: n (n + 1) mailboxes, whose memory is taken
+/// when the server starts. They share 32 MiB at 136 bytes a message (the mail and its stamp). Up to 7 shards each has the 4,096
+/// that a burst of one turn may need. From 62 shards on each has 64 and the sum is larger, since fewer would be full after a few
+/// commands: 65 MiB with 88 shards, 546 MiB with 256.
+pub const fn mailbox_capacity(shards: usize) -> usize {
+    const ALL_BYTES: usize = 32 << 20;
+    const MESSAGE_BYTES: usize = 136;
+    let each = ALL_BYTES / MESSAGE_BYTES / (shards * (shards + 1));
+    match each {
+        0..64 => 64,
+        4_096.. => 4_096,
+        _ => each,
+    }
+}
 
 /// The tick of the shard's timers, ms. Typing expiry (6 s) and occupancy (1 s) are the finest deadlines there are.
 pub const TICK_MS: u64 = 100;
@@ -123,3 +137,18 @@ pub const OVERLOADED_RETRY_MS: u64 = 1_000;
 
 /// Rooms listed by number of connections in `/stats` (R-OPS-1).
 pub const TOP_ROOMS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mailboxes_share_a_budget() {
+        let of = |shards: usize| mailbox_capacity(shards);
+        assert_eq!([1, 2, 16, 64, 256].map(of), [4_096, 4_096, 907, 64, 64]);
+        for shards in 1..=60 {
+            assert!(of(shards) * shards * (shards + 1) * 136 <= 32 << 20, "{shards}");
+        }
+        assert!((1..=256).all(|shards| (64..=4_096).contains(&of(shards)) && of(shards + 1) <= of(shards)));
+    }
+}

@@ -295,6 +295,104 @@ fn commands_are_limited_and_floods_end_the_connection() {
     berta.say("lobby", "unimpressed");
 }
 
+/// A refused command changes nothing and costs no token, wherever it is refused: on the connection's shard, on another one, or
+/// after a room was looked for on disk.
+#[test]
+fn refused_commands_cost_nothing() {
+    let server = Server::with_shards(3, &["limits.commands=4", "rooms.auto_create=false"]);
+    let mut anna = server.client("anna");
+    for n in 0..9 {
+        anna.refused("not_in_room", "leave_room", json!({"roomId": format!("room-{n}")}));
+        anna.refused("access_denied", "join_room", json!({"roomId": format!("room-{n}")}));
+    }
+    for _ in 0..5 {
+        anna.refused("conflict", "auth", json!({"token": server.token("anna")}));
+        anna.refused("auth_failed", "refresh_token", json!({"token": server.token("berta")}));
+    }
+    anna.send_together(&vec![("heartbeat", json!({})); 5]);
+    let answered = (0..5).filter(|_| anna.next()["type"] == "heartbeat_response").count();
+    assert!(answered >= 4, "{answered}");
+}
+
+#[test]
+fn refused_live_events_cost_nothing() {
+    let server = Server::with_shards(1, &["limits.live=1", "limits.live_burst=2"]);
+    let (mut anna, mut berta) = (server.client("anna"), server.client("berta"));
+    for _ in 0..10 {
+        anna.refused("not_in_room", "broadcast", json!({"roomId": "lobby", "event": "x"}));
+    }
+    berta.join("lobby");
+    anna.join("lobby");
+    for event in ["one", "two"] {
+        anna.send("broadcast", json!({"roomId": "lobby", "event": event}));
+        assert_eq!(berta.event("broadcast")["event"], event);
+    }
+}
+
+/// R-CHAT-5: whatever a message is, it counts against the flood.
+#[test]
+fn a_flood_of_anything_closes_4104() {
+    let server = Server::with_shards(3, &["limits.commands=20", "limits.messages=0"]);
+    let send = |data: Value| json!({"id": "x", "type": "chat_message", "data": data}).to_string();
+    let mut floods = vec![
+        json!({"id": "x", "type": "whatever"}).to_string(),
+        json!({"id": "x", "type": "join_room", "data": {"roomId": 7}}).to_string(),
+        json!({"id": "x", "type": "activity"}).to_string(),
+        json!({"id": "x", "type": "broadcast", "data": {"roomId": "elsewhere", "event": "x"}}).to_string(),
+        send(json!({"roomId": "lobby", "message": " "})),
+    ];
+    // Rooms on all shards.
+    floods.extend((0..6).map(|n| send(json!({"roomId": format!("room-{n}"), "message": "x"}))));
+    for (n, text) in floods.iter().enumerate() {
+        let mut client = server.client(&format!("user-{n}"));
+        client.join("lobby");
+        client.send_bytes(&text_frame(text).repeat(400));
+        let (messages, code) = client.rest();
+        assert_eq!(code, Some(4104), "{text}");
+        assert!(messages.len() <= 230, "{}: {text}", messages.len());
+    }
+    assert_eq!(server.metric("throng_connections_closed_total{code=\"4104\"}"), floods.len() as f64);
+}
+
+/// What has a limit of its own counts against the flood only when it is refused.
+#[test]
+fn accepted_messages_and_live_events_are_no_flood() {
+    let server = Server::with_shards(3, &["limits.commands=4", "limits.messages=0", "limits.live=0"]);
+    let (mut anna, mut berta) = (server.client("anna"), server.client("berta"));
+    for room in ["lobby", "kitchen"] {
+        anna.join(room);
+        berta.join(room);
+        for n in 0..60 {
+            anna.say(room, "x");
+            anna.send("broadcast", json!({"roomId": room, "event": format!("e{n}")}));
+        }
+        while berta.event("broadcast")["event"] != "e59" {}
+    }
+}
+
+/// R-PRES-4: whoever only tries is not active.
+#[test]
+fn a_refused_message_is_no_activity() {
+    let server = Server::with_shards(3, &[]);
+    let (mut anna, mut berta) = (server.client("anna"), server.client("berta"));
+    let rooms: Vec<String> = (0..3).map(|n| format!("room-{n}")).collect();
+    for room in &rooms {
+        anna.join(room);
+        berta.join(room);
+    }
+    let mut seen = || berta.ok("get_presence", json!({"userIds": ["anna"]}))["users"][0]["lastActivity"].clone();
+    let before = seen();
+    assert!(before.is_u64(), "{before}");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    for room in &rooms {
+        anna.refused("empty_message", "chat_message", json!({"roomId": room, "message": " "}));
+        anna.refused("not_in_room", "chat_message", json!({"roomId": format!("not-{room}"), "message": "x"}));
+    }
+    assert_eq!(seen(), before);
+    anna.say("room-0", "x");
+    assert!(seen().as_u64() > before.as_u64());
+}
+
 /// R-CONN-4: answering pings is not enough.
 #[test]
 fn a_connection_that_only_sends_pongs_goes_stale() {

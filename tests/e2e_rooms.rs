@@ -104,7 +104,7 @@ fn fields_of_a_new_room_are_checked_in_pairs() {
 fn one_direct_room_per_pair() {
     let server = Server::unlimited(&[]);
     let (mut anna, mut berta, mut carla) = (server.client("anna"), server.client("berta"), server.client("carla"));
-    let with = |user: &str| json!({"name": "x", "type": "direct", "recipientId": user});
+    let with = |user: &str| json!({"type": "direct", "recipientId": user});
     let room = anna.ok("create_room", with("berta"));
     assert_eq!((&room["type"], &room["memberCount"]), (&"direct".into(), &2.into()));
     assert_eq!(berta.ok("create_room", with("anna"))["id"], room["id"]);

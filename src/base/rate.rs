@@ -40,6 +40,11 @@ impl Rate {
         let latest = now_ns + self.interval_ns * (self.burst - 1);
         if start > latest { Err(start - latest) } else { Ok(start + self.interval_ns) }
     }
+
+    /// Gives a token back: the bucket's new TAT.
+    pub fn give_back(&self, tat_ns: u64) -> u64 {
+        tat_ns.saturating_sub(self.interval_ns)
+    }
 }
 
 /// A bucket that several shards draw from: one user's devices may live on different shards.
@@ -65,7 +70,7 @@ impl SharedBucket {
     /// Gives a token back that was taken for something that turned out to be free of charge.
     pub fn give_back(&self, rate: Rate) {
         if !rate.is_off() {
-            let _ = self.0.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(rate.interval_ns)));
+            let _ = self.0.fetch_update(Relaxed, Relaxed, |tat| Some(rate.give_back(tat)));
         }
     }
 

@@ -2,7 +2,7 @@
 use super::dev::DevKey;
 use crate::auth::jwk::Origin;
 use crate::auth::sources::{FileFetch, HttpsFetch, KeySources};
-use crate::auth::{Algorithm, Key, KeySet, secret_file};
+use crate::auth::{Key, KeySet, secret_file};
 use crate::config::Config;
 use std::path::Path;
 use std::sync::Arc;
@@ -116,18 +116,16 @@ fn without_newline(secret: &[u8]) -> &[u8] {
     secret.strip_suffix(b"\r").unwrap_or(secret)
 }
 
-/// Which algorithms the keys cover, for the log at start.
-pub fn algorithms(keys: &KeySet) -> Vec<&'static str> {
-    let is_used = |algorithm: &Algorithm| keys.keys().iter().any(|key| key.algorithm() == *algorithm);
-    Algorithm::ALL.into_iter().filter(is_used).map(Algorithm::as_str).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keys");
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+    fn algorithms(loaded: &LoadedKeys) -> Vec<&'static str> {
+        loaded.keys.keys().iter().map(|key| key.algorithm().as_str()).collect()
+    }
 
     fn load_with(settings: &[(&str, &str)], jwt_secret: Option<&[u8]>) -> Result<LoadedKeys, String> {
         let mut config = Config::default();
@@ -159,7 +157,7 @@ mod tests {
         std::fs::write(&path, [SECRET, b"\n"].concat()).unwrap();
         let setting = [("auth.secret_file", path.to_str().unwrap())];
         let loaded = load_with(&setting, None).unwrap();
-        assert_eq!(algorithms(&loaded.keys), ["HS256"]);
+        assert_eq!(algorithms(&loaded), ["HS256"]);
         assert!(loaded.warnings[0].contains("chmod 600") && loaded.sources.is_fixed());
         assert_eq!(load_with(&setting, Some(SECRET)).unwrap().keys.keys().len(), 1);
         assert!(fault(&setting, Some(&[1; 32])).contains("different secrets"));
@@ -172,7 +170,7 @@ mod tests {
     fn a_key_needs_its_algorithm_allowed() {
         let pem = format!("{KEYS}/p256.pub.pem");
         let loaded = load_with(&[("auth.public_key_file", &pem)], Some(SECRET)).unwrap();
-        assert_eq!(algorithms(&loaded.keys), ["HS256", "ES256"]);
+        assert_eq!(algorithms(&loaded), ["HS256", "ES256"]);
         let text = fault(&[("auth.public_key_file", &pem), ("auth.algorithms", "RS256,EdDSA")], None);
         assert!(text.contains("ES256") && text.contains("auth.algorithms"), "{text}");
         let text = fault(&[("auth.public_key_file", &format!("{KEYS}/p256.pem"))], None);
@@ -190,7 +188,7 @@ mod tests {
         let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}},{{"kty":"AKP"}}]}}"#);
         std::fs::write(&path, keys).unwrap();
         let loaded = load_with(&setting, None).unwrap();
-        assert_eq!(algorithms(&loaded.keys), ["EdDSA"]);
+        assert_eq!(algorithms(&loaded), ["EdDSA"]);
         assert!(!loaded.sources.is_fixed() && loaded.warnings.len() == 1);
     }
 

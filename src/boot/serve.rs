@@ -13,7 +13,7 @@ use crate::base::mailbox::{Bell, Sender, Wake, mailbox};
 use crate::config::Config;
 use crate::config::Inputs;
 use crate::ids::UlidSource;
-use crate::limits::{MAILBOX_MAX, SHARDS_MAX};
+use crate::limits::{SHARDS_MAX, mailbox_capacity};
 use crate::plane::{RingOptions, host};
 use crate::services::{Services, ServicesOptions, Timeouts};
 use crate::shard::host::{Prepared, Start, prepare};
@@ -23,8 +23,8 @@ use crate::shard::{Addresses, Door, Parts, Totals};
 use crate::store::port::{Reader, Writer};
 use crate::store::sqlite::{self, OpenError, Sqlite};
 use crate::store::threads::{Settings as StoreSettings, Sink, StoreThreads};
-use std::io::IsTerminal;
-use std::net::TcpListener;
+use std::io::{ErrorKind, IsTerminal};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -265,8 +265,28 @@ fn trusted_proxies(config: &Config) -> Vec<ipnet::IpNet> {
 
 /// One listener per shard on the same address. The first try is exclusive: another server on the port is found out.
 fn listen(config: &Config, shards: u16) -> std::io::Result<Vec<TcpListener>> {
-    let address = host::listener(config.http.listen, false, BACKLOG)?.local_addr()?;
+    let address = free_address(config.http.listen)?;
     (0..shards).map(|_| host::listener(address, true, BACKLOG)).collect()
+}
+
+/// The address, with its port if that is 0, once no other server listens on it: of one that was killed the kernel takes the rings
+/// apart after its end, and the listeners that their requests hold with them.
+fn free_address(address: SocketAddr) -> std::io::Result<SocketAddr> {
+    const WAIT: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
+    loop {
+        match host::listener(address, false, BACKLOG) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && waited < WAIT => {
+                if waited.is_zero() {
+                    tracing::warn!(%address, "the port is in use; waiting up to 2 s for a former server to release it");
+                }
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            listener => return listener?.local_addr(),
+        }
+    }
 }
 
 type Opened = (Box<dyn Writer>, Vec<Box<dyn Reader>>);
@@ -304,20 +324,20 @@ struct Post {
 
 impl Post {
     fn new(bells: &[Arc<Bell>]) -> Post {
-        let count = bells.len();
+        let (count, capacity) = (bells.len(), mailbox_capacity(bells.len()));
         let mut out: Vec<Vec<Option<Sender<Mail>>>> = (0..count).map(|_| Vec::new()).collect();
         let mut inboxes: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for (from, out) in out.iter_mut().enumerate() {
             for (to, (bell, inboxes)) in bells.iter().zip(&mut inboxes).enumerate() {
                 out.push((from != to).then(|| {
-                    let (sender, receiver) = mailbox(MAILBOX_MAX, bell);
+                    let (sender, receiver) = mailbox(capacity, bell);
                     inboxes.push(receiver);
                     sender
                 }));
             }
         }
         let mut others = || -> Vec<Sender<Mail>> {
-            let pairs = bells.iter().map(|bell| mailbox(MAILBOX_MAX, bell));
+            let pairs = bells.iter().map(|bell| mailbox(capacity, bell));
             pairs.zip(&mut inboxes).map(|((sender, receiver), inboxes)| (sender, inboxes.push(receiver)).0).collect()
         };
         let (stores, controls) = (others(), others().into());
@@ -435,5 +455,38 @@ impl ShardThreads {
         }
         self.threads = running;
         (self.threads.is_empty(), is_crashed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ports below the ephemeral ones, different for tests that run at the same time.
+    fn occupied() -> (TcpListener, SocketAddr) {
+        let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
+        let open = |port| TcpListener::bind(("127.0.0.1", port)).ok();
+        let other = (first..first + 1_000).find_map(open).expect("a free port");
+        let address = other.local_addr().unwrap();
+        (other, address)
+    }
+
+    #[test]
+    fn a_port_that_is_released_soon_is_waited_for() {
+        let (former, address) = occupied();
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(former);
+        });
+        assert_eq!(free_address(address).unwrap(), address);
+        release.join().unwrap();
+    }
+
+    #[test]
+    fn a_port_that_stays_in_use_is_an_error() {
+        let (_other, address) = occupied();
+        let error = free_address(address).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("is another server running?"), "{error}");
     }
 }

@@ -27,11 +27,11 @@ impl Room {
         is_typing: bool,
     ) -> Result<(), Refusal> {
         let place = self.subscribed(caller)?;
+        caller.user.last_active_s.store(cx.now_s(), Relaxed);
         if !is_typing {
             self.stop_typing(cx, place, caller.read_at_ns);
             return Ok(());
         }
-        caller.user.last_active_s.store(cx.now_s(), Relaxed);
         let now_ms = cx.now_ms();
         let until_ms = now_ms + cx.settings.typing_ttl_ms;
         if let Some(typing) = self.typing.iter_mut().find(|typing| typing.place == place) {

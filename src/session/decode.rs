@@ -139,7 +139,11 @@ fn create<'a>(data: Data<'a>) -> Result<Command<'a>, Refusal> {
         RoomType::Direct => Some(user_id(data, "recipientId")?),
         RoomType::Public | RoomType::Private => None,
     };
-    let name = room_name(data)?.ok_or(Refusal::field("name"))?;
+    let name = match kind {
+        // Its two users see each other's name; the room needs none.
+        RoomType::Direct => room_name(data)?.unwrap_or(""),
+        RoomType::Public | RoomType::Private => room_name(data)?.ok_or(Refusal::field("name"))?,
+    };
     let description = room_description(data)?.unwrap_or("");
     Ok(Command::Create {
         room_id: checked(data.str("roomId")?, is_app_room_name, "roomId")?,

@@ -2,6 +2,7 @@
 //!
 //! A command that must be executed elsewhere, or later, travels as the bytes it came in and is parsed again there: there is
 //! no second, owned form of every command.
+use super::charge::Budget;
 use super::conn::{PendingPresence, PendingResume, Stage, flag};
 use super::mail::{Mail, ResumeRoom};
 use super::{Core, Shard};
@@ -49,9 +50,9 @@ impl Tools {
 enum Next {
     Done,
     /// Its room's home is that shard.
-    Forward(u16),
+    Forward(u16, Budget),
     /// Its room is busy.
-    Park(u32),
+    Park(u32, Budget),
     /// The connection is still being signed in.
     Hold,
 }
@@ -67,19 +68,20 @@ impl<P: Plane> Shard<P> {
                 let message = self.tools.bytes(&padded[..len]).into();
                 self.core.hold(slot, message);
             }
-            next => {
+            next @ (Next::Forward(_, budget) | Next::Park(_, budget)) => {
                 let record = &self.core.conns[slot as usize];
                 let Some(user) = record.user.clone() else { return };
                 let mail = Mail::Command {
                     from: self.core.conn_ref(slot),
                     user,
                     role: record.role,
+                    budget,
                     message: self.tools.bytes(&padded[..len]).into(),
                     read_at_ns: self.core.now.mono_ns,
                 };
                 match next {
-                    Next::Park(room_key) => self.park(room_key, mail),
-                    Next::Forward(home) => self.forward(home, mail, padded, len),
+                    Next::Park(room_key, _) => self.park(room_key, mail),
+                    Next::Forward(home, _) => self.forward(home, mail, padded, len),
                     Next::Done | Next::Hold => {}
                 }
             }
@@ -92,7 +94,9 @@ impl<P: Plane> Shard<P> {
         let envelope = match tools.parser.parse(padded, len) {
             Ok(envelope) => envelope,
             Err(error) => {
-                core.invalid_message(slot, error.id);
+                if core.admit(slot) {
+                    core.invalid_message(slot, error.id);
+                }
                 return Next::Done;
             }
         };
@@ -101,15 +105,38 @@ impl<P: Plane> Shard<P> {
             Ok(command) => command,
             Err(refusal) => {
                 let kind = (refusal.code == Code::UnknownType).then_some(envelope.kind());
-                core.refuse_undecoded(slot, request, kind, refusal);
+                if core.admit(slot) {
+                    core.refuse_undecoded(slot, request, kind, refusal);
+                }
                 return Next::Done;
             }
         };
-        match (core.conns[slot as usize].stage, command) {
+        let stage = core.conns[slot as usize].stage;
+        if stage == Stage::SigningIn {
+            return Next::Hold;
+        }
+        let budget = Budget::of(&command);
+        if (stage != Stage::Open || budget == Budget::Commands) && !core.admit(slot) {
+            return Next::Done;
+        }
+        match (stage, command) {
             (Stage::Greeting, Command::Auth { token }) => core.authenticate(slot, token, request),
             (Stage::Greeting, _) => core.refuse_here(slot, request, Refusal::new(Code::AuthRequired)),
-            (Stage::SigningIn, _) => return Next::Hold,
-            (Stage::Open, command) => return session_command(core, rooms, slot, request, command),
+            (Stage::Open, command) => {
+                let Some(user) = core.conns[slot as usize].user.clone() else { return Next::Done };
+                core.charge.begin(budget);
+                if let Err(wait_ns) = core.take_token(slot, &user, budget) {
+                    core.refuse_rate(slot, request, wait_ns);
+                    core.charge.end();
+                    return Next::Done;
+                }
+                let conn = core.conn_ref(slot);
+                let next = session_command(core, rooms, slot, &user, request, command, budget);
+                if core.charge.end() {
+                    core.give_back(conn, &user, budget);
+                }
+                return next;
+            }
             _ => {}
         }
         Next::Done
@@ -121,14 +148,14 @@ impl<P: Plane> Shard<P> {
         if !is_refused {
             return self.core.mesh.post(home, mail);
         }
-        let Mail::Command { from, .. } = mail else { return };
+        let Mail::Command { from, user, budget, .. } = mail else { return };
         self.core.counters.dropped.add(DropReason::MailboxFullCommand, 1);
         // The id is needed once more, and only now.
         let request: Box<str> = match self.tools.parser.parse(padded, len) {
             Ok(envelope) => envelope.id().into(),
             Err(_) => return,
         };
-        self.core.refuse(Requester { conn: from, request: &request }, overloaded());
+        self.core.refuse_unexecuted(Requester { conn: from, request: &request }, &user, budget, overloaded());
     }
 
     /// Commands held during the sign-in are taken up in their order.
@@ -154,14 +181,15 @@ impl<P: Plane> Shard<P> {
         let handled = match &mail {
             // Whoever is gone waits for nothing any more.
             Mail::Command { from, .. } if from.shard == core.id && core.live(*from).is_none() => return None,
-            Mail::Command { from, user, role, message, read_at_ns } => {
+            Mail::Command { from, user, role, budget, message, read_at_ns } => {
                 let mut padded = Vec::with_capacity(message.len() + SLACK_BYTES);
                 padded.extend_from_slice(message);
                 padded.resize(message.len() + SLACK_BYTES, 0);
                 let Ok(envelope) = tools.parser.parse(&mut padded, message.len()) else { return None };
                 let Ok(command) = decode(&envelope, &mut tools.scratch) else { return None };
                 let caller = Caller { conn: *from, user, role: *role, request: envelope.id(), read_at_ns: *read_at_ns };
-                match command {
+                core.charge.begin(*budget);
+                let handled = match command {
                     Command::Room { room, command, room_token } => {
                         room_command(core, rooms, &caller, room, command, room_token)
                     }
@@ -173,7 +201,11 @@ impl<P: Plane> Shard<P> {
                         rooms.command(&caller, &room, &command, now, core)
                     }
                     _ => Handled::Done,
+                };
+                if core.charge.end() {
+                    core.give_back(*from, user, *budget);
                 }
+                handled
             }
             Mail::Resume(resume) => {
                 let caller = Caller {
@@ -211,25 +243,22 @@ fn session_command<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
+    user: &Arc<User>,
     request: &str,
     command: Command<'_>,
+    budget: Budget,
 ) -> Next {
-    let Some(user) = core.conns[slot as usize].user.clone() else { return Next::Done };
-    if let Err(wait_ns) = core.take_token(slot, &user, &command) {
-        core.refuse_rate(slot, request, wait_ns);
-        return Next::Done;
-    }
     match command {
         Command::Auth { .. } => core.refuse_here(slot, request, Refusal::new(Code::Conflict)),
         Command::Heartbeat { timestamp } => {
             core.send_private(slot, |native, out, stamp| native.heartbeat(out, stamp, timestamp))
         }
-        Command::Activity => core.touch(&user),
+        Command::Activity => core.touch(user),
         Command::RefreshToken { token } => core.refresh_token(slot, token, request),
         Command::Resume { session_id, resume_token, rooms: list } => {
-            resume(core, rooms, slot, &user, request, session_id, resume_token, list)
+            resume(core, rooms, slot, user, request, session_id, resume_token, list)
         }
-        Command::GetPresence { user_ids } => presence(core, rooms, slot, &user, request, user_ids),
+        Command::GetPresence { user_ids } => presence(core, rooms, slot, user, request, user_ids),
         Command::Room { room, command, room_token } => {
             if let RoomCommand::Join { .. } = command
                 && !core.may_join(slot, room)
@@ -239,13 +268,13 @@ fn session_command<P: Plane>(
             }
             match home_shard(room, core.shards) {
                 home if home == core.id => {
-                    let caller = core.caller(slot, &user, request);
+                    let caller = core.caller(slot, user, request);
                     return match room_command(core, rooms, &caller, room, command, room_token) {
                         Handled::Done => Next::Done,
-                        Handled::Later { room_key } => Next::Park(room_key),
+                        Handled::Later { room_key } => Next::Park(room_key, budget),
                     };
                 }
-                home => return Next::Forward(home),
+                home => return Next::Forward(home, budget),
             }
         }
         Command::Create { room_id, command } => {
@@ -259,13 +288,13 @@ fn session_command<P: Plane>(
             };
             match home_shard(room, core.shards) {
                 home if home == core.id => {
-                    let (caller, now) = (core.caller(slot, &user, request), core.now);
+                    let (caller, now) = (core.caller(slot, user, request), core.now);
                     return match rooms.command(&caller, room, &command, now, core) {
                         Handled::Done => Next::Done,
-                        Handled::Later { room_key } => Next::Park(room_key),
+                        Handled::Later { room_key } => Next::Park(room_key, budget),
                     };
                 }
-                home => return Next::Forward(home),
+                home => return Next::Forward(home, budget),
             }
         }
     }
@@ -414,30 +443,6 @@ impl<P: Plane> Core<P> {
     pub(super) fn caller<'a>(&self, slot: Slot, user: &'a UserRef, request: &'a str) -> Caller<'a> {
         let role = self.conns[slot as usize].role;
         Caller { conn: self.conn_ref(slot), user, role, request, read_at_ns: self.now.mono_ns }
-    }
-
-    /// Messages have their own limit in the domain, live events theirs per connection; the rest share one (R-CHAT-5, R-LIVE-1).
-    fn take_token(&mut self, slot: Slot, user: &User, command: &Command<'_>) -> Result<(), u64> {
-        match command {
-            Command::Room { command: RoomCommand::Send { .. }, .. } => {
-                self.touch(user);
-                Ok(())
-            }
-            Command::Room { command: RoomCommand::Broadcast { .. }, .. } => {
-                if self.settings.live.is_off() {
-                    return Ok(());
-                }
-                let (rate, now_ns) = (self.settings.live, self.now.mono_ns);
-                let active = self.active(slot);
-                active.live_tat_ns = rate.take(active.live_tat_ns, now_ns)?;
-                Ok(())
-            }
-            Command::Room { command: RoomCommand::Typing { .. }, .. } => {
-                self.touch(user);
-                user.commands.take(self.settings.commands, self.now.mono_ns)
-            }
-            _ => user.commands.take(self.settings.commands, self.now.mono_ns),
-        }
     }
 
     /// The user did something (R-PRES-4).

@@ -128,9 +128,10 @@ pub struct Active {
     /// Malformed messages, and when counting them began (R-ENV-3).
     pub invalid: u32,
     pub invalid_since_ms: u64,
-    /// Commands refused for their rate, and when counting them began (R-CHAT-5: flood).
-    pub refused: u32,
-    pub refused_since_ms: u64,
+    /// Bucket against floods, as a TAT (R-CHAT-5).
+    pub flood_tat_ns: u64,
+    /// Listed in `Core::cooling`.
+    pub is_cooling: bool,
     /// Tick since which nothing could be sent, 0 while not blocked.
     pub blocked_since: u32,
     /// Request id of the `auth` command that waits for its answer.
@@ -174,14 +175,19 @@ impl PendingPresence {
 }
 
 impl Active {
+    /// Buckets are full and counts have lapsed: nothing in it must be remembered for its time alone.
+    pub fn is_cool(&self, now_ns: u64, now_ms: u64) -> bool {
+        self.live_tat_ns <= now_ns
+            && self.flood_tat_ns <= now_ns
+            && (self.invalid == 0 || now_ms.saturating_sub(self.invalid_since_ms) > crate::limits::INVALID_WINDOW_MS)
+    }
+
     /// Nothing in it that must be remembered.
     pub fn is_idle(&self, now_ns: u64, now_ms: u64) -> bool {
         self.decoder.is_idle()
             && self.assembly.is_empty()
             && self.outbox.is_empty()
-            && self.live_tat_ns <= now_ns
-            && (self.invalid == 0 || now_ms.saturating_sub(self.invalid_since_ms) > crate::limits::INVALID_WINDOW_MS)
-            && (self.refused == 0 || now_ms.saturating_sub(self.refused_since_ms) > crate::limits::COMMANDS_WINDOW_MS)
+            && self.is_cool(now_ns, now_ms)
             && self.auth_request.is_none()
             && self.held.is_empty()
             && self.resume.is_none()

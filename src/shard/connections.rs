@@ -94,6 +94,35 @@ impl<P: Plane> Core<P> {
         }
     }
 
+    /// Has the side record looked at in later ticks: a bucket in it was drawn from, and nothing else may come by.
+    pub(super) fn cool(&mut self, slot: Slot) {
+        if !std::mem::replace(&mut self.active(slot).is_cooling, true) {
+            self.cooling.push(slot);
+        }
+    }
+
+    /// One tick: drops the side records that were kept for a bucket alone.
+    pub(super) fn retire_cooled(&mut self) {
+        let mut cooling = std::mem::take(&mut self.cooling);
+        let (now_ns, now_ms) = (self.now.mono_ns, self.now.mono_ms());
+        cooling.retain(|slot| {
+            let conn = &self.conns[*slot as usize];
+            // The record may have gone with its connection, and the slot may be another's by now.
+            if conn.active == NONE || !self.actives[conn.active as usize].is_cooling {
+                return false;
+            }
+            let active = &mut self.actives[conn.active as usize];
+            active.is_cooling = !active.is_cool(now_ns, now_ms);
+            if active.is_cooling {
+                return true;
+            }
+            // What keeps it still, if anything does, has its own end.
+            self.retire_active(*slot);
+            false
+        });
+        self.cooling = cooling;
+    }
+
     /// Takes over an upgraded socket; gives it back if the plane's table is full.
     pub(super) fn adopt(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
         let slot = self.plane.adopt(socket)?;

@@ -28,7 +28,17 @@ impl<P: Plane> Effects for Core<P> {
 
     fn refuse(&mut self, to: Requester<'_>, refusal: Refusal) {
         self.counters.commands_refused.add(refusal.code, 1);
-        self.send_to(to.conn, |native, out, stamp| native.error(out, stamp, Some(to.request), None, &refusal));
+        let draws = self.charge.refused();
+        if draws
+            && let Some(slot) = self.live(to.conn)
+            && !self.admit(slot)
+        {
+            return;
+        }
+        let write = |native: &Encoder<Native>, out: &mut Vec<u8>, stamp: Stamp| {
+            native.error(out, stamp, Some(to.request), None, &refusal)
+        };
+        self.send_charged(to.conn, draws, write);
     }
 
     fn send(&mut self, to: ConnRef, room: &str, event: &Event<'_>) {
@@ -154,6 +164,11 @@ impl<P: Plane> Core<P> {
 
     /// One message for one connection, wherever it is.
     pub(super) fn send_to(&mut self, to: ConnRef, write: impl FnOnce(&Encoder<Native>, &mut Vec<u8>, Stamp)) {
+        self.send_charged(to, false, write);
+    }
+
+    /// The same; on another shard it draws from the flood bucket there.
+    fn send_charged(&mut self, to: ConnRef, draws: bool, write: impl FnOnce(&Encoder<Native>, &mut Vec<u8>, Stamp)) {
         if to.shard == self.id {
             match self.live(to) {
                 Some(slot) => self.send_private(slot, write),
@@ -164,7 +179,7 @@ impl<P: Plane> Core<P> {
         let mut buffer = self.encode(write);
         let frame = Bytes::copy_from_slice(buffer.finish(Opcode::Text));
         self.frame = buffer;
-        self.mesh.post(to.shard, Mail::Frame { to, frame });
+        self.mesh.post(to.shard, Mail::Frame { to, frame, draws });
     }
 
     /// One message for a connection of this shard.

@@ -4,6 +4,7 @@
 //! neither waits for the other. A full mailbox never blocks its sender: what may be lost is refused or dropped and
 //! counted; what must not be lost waits in the sender's backlog, in order.
 use super::UnknownKey;
+use super::charge::Budget;
 use crate::auth::Verifier;
 use crate::base::user::{GlobalRole, UserRef};
 use crate::config::Config;
@@ -23,6 +24,7 @@ pub enum Mail {
         from: ConnRef,
         user: UserRef,
         role: GlobalRole,
+        budget: Budget,
         message: Box<[u8]>,
         read_at_ns: u64,
     },
@@ -49,6 +51,8 @@ pub enum Mail {
     Frame {
         to: ConnRef,
         frame: Bytes,
+        /// It refuses something that draws from the connection's flood bucket only then.
+        draws: bool,
     },
     Subscribe {
         conn: ConnRef,

@@ -8,6 +8,7 @@
 //! Absences: a shard takes no lock, waits for nobody, and sleeps only where its host waits for the plane. Nothing per connection is
 //! allocated while it is idle, nothing per delivery at all.
 mod addresses;
+mod charge;
 mod commands;
 mod conn;
 mod connections;
@@ -113,6 +114,8 @@ struct Core<P: Plane> {
     buffers: BufferPool,
     /// Connections whose slot was not released yet.
     open: u64,
+    /// Connections whose side record stays until its buckets are full again, looked at in each tick.
+    cooling: Vec<Slot>,
     /// One timer per connection; the key is its slot.
     wheel: Wheel,
     expired: Vec<u32>,
@@ -137,6 +140,7 @@ struct Core<P: Plane> {
     /// Connections that were signed in and have held commands.
     admitted: Vec<ConnRef>,
 
+    charge: charge::Charge,
     counters: Counters,
     histograms: ShardHistograms,
     drain: Option<drain::Drain>,
@@ -184,6 +188,7 @@ impl<P: Plane> Shard<P> {
                 actives: Slab::new(),
                 buffers: BufferPool::default(),
                 open: 0,
+                cooling: Vec::new(),
                 // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
                 wheel: Wheel::new(512, capacity),
                 expired: Vec::new(),
@@ -202,6 +207,7 @@ impl<P: Plane> Shard<P> {
                 parking: Vec::new(),
                 departures: Vec::new(),
                 admitted: Vec::new(),
+                charge: charge::Charge::default(),
                 counters: Counters::default(),
                 histograms: ShardHistograms::default(),
                 drain: None,

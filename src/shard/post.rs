@@ -43,7 +43,8 @@ impl<P: Plane> Shard<P> {
             Mail::Disconnected { conn, user, room, is_abnormal } => {
                 self.rooms.disconnected(conn, &user, &room, is_abnormal, core.now, core)
             }
-            Mail::Frame { to, frame } => match core.live(to) {
+            Mail::Frame { to, frame, draws } => match core.live(to) {
+                Some(slot) if draws && !core.admit(slot) => {}
                 Some(slot) => {
                     core.outbox(slot).extend_from_slice(&frame);
                     core.counters.frames_delivered += 1;
@@ -112,13 +113,13 @@ impl<P: Plane> Shard<P> {
         }
         self.core.counters.dropped.add(DropReason::ParkedFull, 1);
         match mail {
-            Mail::Command { from, message, .. } => {
+            Mail::Command { from, user, budget, message, .. } => {
                 let mut padded = message.into_vec();
                 let len = padded.len();
                 padded.resize(len + crate::plane::SLACK_BYTES, 0);
                 if let Ok(envelope) = Parser::new().parse(&mut padded, len) {
                     let to = Requester { conn: from, request: envelope.id() };
-                    self.core.refuse(to, super::commands::overloaded());
+                    self.core.refuse_unexecuted(to, &user, budget, super::commands::overloaded());
                 }
             }
             // Their connections count the rooms that have answered.
@@ -178,17 +179,19 @@ impl<P: Plane> Shard<P> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::charge::Budget;
+    use super::super::conn::{Stage, flag};
     use super::super::mail::ResumeRoom;
     use super::super::mesh::Mesh;
-    use super::super::{Addresses, Parts, Totals};
+    use super::super::{Addresses, Opening, Parts, Totals};
     use super::*;
     use crate::auth::{KeySet, ResumeKey, Settings};
     use crate::base::mailbox::{Bell, Receiver, mailbox};
     use crate::base::user::{GlobalRole, User, UserRef};
     use crate::config::Config;
     use crate::ids::{ConnRef, UlidSource};
-    use crate::plane::{Faults, NoWake, SimNet, SimOptions, SimPlane};
+    use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
     use crate::store::port::{ReadJob, StorePort, WriteJob};
 
     struct NoStore;
@@ -205,9 +208,13 @@ mod tests {
 
     /// Shard 0 of two, and what it sends to the other.
     fn shard() -> (Shard<SimPlane>, Receiver<Mail>) {
+        shard_in(&SimNet::new(1, Faults::NONE))
+    }
+
+    pub fn shard_in(net: &SimNet) -> (Shard<SimPlane>, Receiver<Mail>) {
         let config = Arc::new(Config::default());
         let (sender, sent) = mailbox(16, &Bell::new(Box::new(NoWake)));
-        let plane = SimNet::new(1, Faults::NONE).plane(SimOptions::default());
+        let plane = net.plane(SimOptions::default());
         let parts = Parts {
             id: 0,
             shards: 2,
@@ -232,7 +239,17 @@ mod tests {
         let from = ConnRef { slot: 3, generation: 1, shard: 1 };
         let user = UserRef::new(User::new("anna", None));
         let message = br#"{"id":"a","type":"join_room","data":{"roomId":"lobby"}}"#.as_slice().into();
-        shard.park(0, Mail::Command { from, user: user.clone(), role: GlobalRole::None, message, read_at_ns: 0 });
+        shard.park(
+            0,
+            Mail::Command {
+                from,
+                user: user.clone(),
+                role: GlobalRole::None,
+                budget: Budget::Commands,
+                message,
+                read_at_ns: 0,
+            },
+        );
         let room = ResumeRoom {
             from,
             user: user.clone(),
@@ -254,5 +271,42 @@ mod tests {
         let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(has(frame, r#""code":"overloaded""#) && has(part, r#""epoch":null"#) && online.is_empty());
         assert!(shard.parked.rooms.is_empty());
+    }
+
+    /// A connection signed in as anna.
+    pub fn open(shard: &mut Shard<SimPlane>, net: &SimNet) -> (Slot, ClientId) {
+        let (socket, client) = net.connect();
+        let opening = Opening {
+            response: Vec::new(),
+            identity: None,
+            received: Vec::new(),
+            address: 0,
+            accepted_at_ns: 0,
+            is_echo: false,
+        };
+        let slot = shard.open(socket, opening).ok().expect("a free slot");
+        let conn = &mut shard.core.conns[slot as usize];
+        (conn.stage, conn.user) = (Stage::Open, Some(Arc::new(User::new("anna", None))));
+        (slot, client)
+    }
+
+    /// R-CONN-6: what comes behind `server_closing` is not taken up, but pings are answered, and nothing is lost uncounted.
+    #[test]
+    fn messages_behind_the_announced_end_are_counted() {
+        let net = SimNet::new(1, Faults::NONE);
+        let (mut shard, _sent) = shard_in(&net);
+        let (slot, client) = open(&mut shard, &net);
+        shard.core.begin_drain();
+        shard.core.drain_step();
+        shard.turn();
+        assert!(shard.core.conns[slot as usize].has(flag::LEAVING));
+        let announced = net.client_read(client);
+        // Two masked texts and a ping, under a key of zeros.
+        let late = [&[0x81, 0x82, 0, 0, 0, 0, b'{', b'}'][..], &[0x89, 0x80, 0, 0, 0, 0]].concat();
+        assert!(net.client_write(client, &[&late[..8], &late].concat()));
+        shard.turn();
+        assert_eq!(shard.core.counters.dropped.get(DropReason::Leaving), 2);
+        assert_eq!((shard.core.counters.messages_received, net.client_read(client)), (0, vec![0x8a, 0]));
+        assert!(announced.windows(14).any(|bytes| bytes == b"server_closing"));
     }
 }

@@ -5,6 +5,7 @@ use crate::base::close::CloseCode;
 use crate::base::refusal::{Code, Refusal};
 use crate::limits;
 use crate::plane::{Plane, Received, SLACK_BYTES, Slot};
+use crate::telemetry::DropReason;
 use crate::wire::ws::{self, Item, Opcode, Place};
 use std::mem;
 
@@ -69,7 +70,11 @@ impl<P: Plane> Shard<P> {
         let stage = core.conns[slot as usize].stage;
         match item {
             Item::Close { code, .. } => core.peer_closes(slot, code),
-            _ if stage == Stage::Closing || core.conns[slot as usize].has(flag::LEAVING) => assembly.clear(),
+            _ if stage == Stage::Closing => assembly.clear(),
+            Item::Text(_) | Item::Binary(_) if core.conns[slot as usize].has(flag::LEAVING) => {
+                core.counters.dropped.add(DropReason::Leaving, 1);
+                assembly.clear();
+            }
             Item::Ping(payload) => ws::append_frame(core.outbox(slot), Opcode::Pong, payload.as_bytes()),
             Item::Pong(_) => {}
             Item::Text(place) if stage == Stage::Echo => core.echo(slot, Opcode::Text, place, input, assembly),
@@ -141,21 +146,9 @@ impl<P: Plane> Core<P> {
     /// An error to a connection of this shard.
     pub(super) fn refuse_here(&mut self, slot: Slot, request: &str, refusal: Refusal) {
         self.counters.commands_refused.add(refusal.code, 1);
+        if self.charge.refused() && !self.admit(slot) {
+            return;
+        }
         self.send_private(slot, |native, out, stamp| native.error(out, stamp, Some(request), None, &refusal));
-    }
-
-    /// A command over its rate. Far too many of them end the connection (R-CHAT-5).
-    pub(super) fn refuse_rate(&mut self, slot: Slot, request: &str, wait_ns: u64) {
-        self.counters.rate_limited += 1;
-        let (now_ms, flood) = (self.now.mono_ms(), self.settings.flood);
-        let active = self.active(slot);
-        if now_ms.saturating_sub(active.refused_since_ms) > limits::COMMANDS_WINDOW_MS {
-            (active.refused, active.refused_since_ms) = (0, now_ms);
-        }
-        active.refused += 1;
-        if flood != 0 && active.refused > flood {
-            return self.close(slot, CloseCode::Flood);
-        }
-        self.refuse_here(slot, request, Refusal::after_ns(Code::RateLimited, wait_ns));
     }
 }

@@ -20,8 +20,8 @@ pub struct Settings {
     pub rooms_per_session: usize,
     pub live: Rate,
     pub commands: Rate,
-    /// Refused commands in `limits::COMMANDS_WINDOW_MS` after which a connection is closed 4104; 0 = off.
-    pub flood: u32,
+    /// What one connection may send before it is closed 4104: ten times `commands`.
+    pub flood: Rate,
     pub session_token_ms: u64,
     pub heartbeat_ms: u64,
     pub expose_email: bool,
@@ -54,8 +54,7 @@ impl From<&Config> for Settings {
             },
             live: Rate::with_burst(limit.live, 1000, limit.live_burst),
             commands: Rate::per(limit.commands, limits::COMMANDS_WINDOW_MS),
-            // Ten times the limit arrive if nine times the limit are refused (R-CHAT-5).
-            flood: u32::try_from(limit.commands * 9).unwrap_or(u32::MAX),
+            flood: Rate::per(limit.commands.saturating_mul(10), limits::COMMANDS_WINDOW_MS),
             session_token_ms: config.session.token_s * 1000,
             heartbeat_ms: HEARTBEAT_MS,
             expose_email: config.privacy.expose_email,

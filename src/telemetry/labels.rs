@@ -54,6 +54,7 @@ labels! {
         StoreQueueFull "store_queue_full" "Command refused as overloaded: the queue of the store was full";
         ParkedFull "parked_full" "Command refused as overloaded: too many already wait for the same room";
         Gone "gone" "Event or answer for a connection that had ended meanwhile";
+        Leaving "leaving" "Client message that came after `server_closing`: not taken up";
     }
 
     /// Why a handshake was refused, before or instead of the upgrade.

@@ -107,6 +107,7 @@ fn commands_with_only_what_they_need() {
     let join = RoomCommand::Join { room_type: None, grant: None, recover: None };
     let send = RoomCommand::Send { message: "", message_type: None, metadata: None, client_id: None };
     let create = RoomCommand::Create { name: "n", description: "", kind: RoomType::Public, recipient_id: None };
+    let direct = RoomCommand::Create { name: "", description: "", kind: RoomType::Direct, recipient_id: Some("bob") };
     for (kind, data, expected) in [
         ("join_room", json!({"roomId": "r", "recover": null, "roomType": null, "unknown": [1]}), in_room("r", join)),
         ("leave_room", json!({"roomId": "r"}), in_room("r", RoomCommand::Leave { permanent: false })),
@@ -121,6 +122,11 @@ fn commands_with_only_what_they_need() {
             "create_room",
             json!({"name": "n", "type": "public", "recipientId": 7}),
             Command::Create { room_id: None, command: create },
+        ),
+        (
+            "create_room",
+            json!({"type": "direct", "recipientId": "bob", "name": null}),
+            Command::Create { room_id: None, command: direct },
         ),
         (
             "get_history",
@@ -200,7 +206,7 @@ fn bad_fields_are_named() {
         ("broadcast", "event", vec![json!(null), json!(""), json!(too_long), json!(1)]),
         ("broadcast", "includeSelf", vec![json!(1)]),
         ("create_room", "roomId", vec![json!(""), json!("room_01ARZ3NDEKTSV4RRFFQ69G5FAV"), json!("a b"), json!(1)]),
-        ("create_room", "name", vec![json!(null), json!(""), json!("n".repeat(101)), json!(1)]),
+        ("create_room", "name", vec![json!(""), json!("n".repeat(101)), json!(1)]),
         ("create_room", "description", vec![json!("d".repeat(501)), json!({})]),
         ("create_room", "type", vec![json!(null), json!("open"), json!(1)]),
         ("create_room", "recipientId", vec![json!(null), json!(""), json!(1)]),
@@ -232,6 +238,9 @@ fn bad_fields_are_named() {
                 decoded(kind, &data, |command| assert_eq!(command, Err(Refusal::field(field)), "{kind} {data}"));
             }
         }
+    }
+    for nameless in [json!({"type": "public"}), json!({"type": "private", "name": null})] {
+        decoded("create_room", &nameless, |command| assert_eq!(command, Err(Refusal::field("name"))));
     }
     let nothing = json!({"roomId": "r", "name": null});
     decoded("update_room", &nothing, |command| assert_eq!(command, Err(Refusal::field("name"))));
