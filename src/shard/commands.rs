@@ -243,7 +243,7 @@ fn session_command<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
-    user: &Arc<User>,
+    user: &UserRef,
     request: &str,
     command: Command<'_>,
     budget: Budget,

@@ -280,13 +280,13 @@ pub(super) mod tests {
             response: Vec::new(),
             identity: None,
             received: Vec::new(),
-            address: 0,
+            address: None,
             accepted_at_ns: 0,
             is_echo: false,
         };
         let slot = shard.open(socket, opening).ok().expect("a free slot");
         let conn = &mut shard.core.conns[slot as usize];
-        (conn.stage, conn.user) = (Stage::Open, Some(Arc::new(User::new("anna", None))));
+        (conn.stage, conn.user) = (Stage::Open, Some(UserRef::new(User::new("anna", None))));
         (slot, client)
     }
 
