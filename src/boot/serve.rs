@@ -21,7 +21,7 @@ use crate::shard::mail::Mail;
 use crate::shard::mesh::Mesh;
 use crate::shard::{Addresses, Door, Parts, Totals};
 use crate::store::port::{Reader, Writer};
-use crate::store::sqlite::{self, Sqlite};
+use crate::store::sqlite::{self, OpenError, Sqlite};
 use crate::store::threads::{Settings as StoreSettings, Sink, StoreThreads};
 use std::io::{ErrorKind, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
@@ -292,17 +292,27 @@ fn free_address(address: SocketAddr) -> std::io::Result<SocketAddr> {
 type Opened = (Box<dyn Writer>, Vec<Box<dyn Reader>>);
 
 fn open_store(config: &Config) -> Result<Opened, StartError> {
-    let data = fail(EXIT_DATA);
+    let folder = config.server.data_dir.display();
+    let data = |error: OpenError| {
+        fail(EXIT_DATA)(match error {
+            OpenError::InUse(_) => format!("{error}; stop it, or choose another folder with --data-dir"),
+            OpenError::File { .. } => format!("{error}; the server must read and write in the folder of --data-dir"),
+            OpenError::TooNew { .. } => format!("{folder}: {error}, or choose another folder with --data-dir"),
+            OpenError::Database(_) => {
+                format!("{folder}: {error}; restore a backup, or choose another folder with --data-dir")
+            }
+        })
+    };
     let options = sqlite::Options {
         dedupe_s: config.chat.dedupe_s,
         retention_days: config.history.retention_days,
         ids: UlidSource::new(Box::new(host::os_random)),
     };
-    let mut store = Sqlite::open(&config.server.data_dir, options).map_err(|error| data(error.to_string()))?;
+    let mut store = Sqlite::open(&config.server.data_dir, options).map_err(data)?;
     let writer = store.writer().expect("a store that was just opened has its writer");
     let readers: Result<Vec<Box<dyn Reader>>, _> =
         (0..config.store.readers.max(1)).map(|_| store.reader().map(|reader| Box::new(reader) as _)).collect();
-    Ok((Box::new(writer), readers.map_err(|error| data(error.to_string()))?))
+    Ok((Box::new(writer), readers.map_err(data)?))
 }
 
 /// All mailboxes of all shards.

@@ -106,6 +106,13 @@ fn clock(id: libc::clockid_t) -> libc::timespec {
     time
 }
 
+/// Gives pages that the allocator keeps for this thread but does not use back to the operating system. Milliseconds after a large
+/// spike, microseconds otherwise.
+pub fn release_memory() {
+    // SAFETY: mimalloc's own call, allowed at any time in any thread; where it is not the process's allocator it has nothing to do.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 /// Fills `bytes` from the operating system's random source.
 ///
 /// # Panics

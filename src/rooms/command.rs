@@ -1,14 +1,13 @@
 //! What a session can ask of a room. Borrowed from the message it came in: no allocation to route it.
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::ConnRef;
 use crate::store::port::{HistoryFrom, Role, RoomType};
-use std::sync::Arc;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     pub conn: ConnRef,
-    pub user: &'a Arc<User>,
+    pub user: &'a UserRef,
     /// From the token, as it stands now.
     pub role: GlobalRole,
     /// The envelope's id: goes into the ack, and is the client id of a message that names none.

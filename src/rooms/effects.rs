@@ -1,7 +1,7 @@
 //! The way out of the domain. The shard implements it over logs, mailboxes and timers; tests record.
 use super::event::{Ack, Event, Snapshot, Status};
 use crate::base::refusal::Refusal;
-use crate::base::user::User;
+use crate::base::user::UserRef;
 use crate::ids::{ConnRef, Ulid};
 use crate::store::port::{ReadJob, WriteJob};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub trait Effects {
     fn publish(&mut self, room: &Arc<str>, event: &Event<'_>, class: Class, audience: Audience<'_>);
     /// From here on the session receives what is published. The shard of the connection keeps the subscription
     /// and reports its end by `Rooms::disconnected`.
-    fn subscribe(&mut self, conn: ConnRef, user: &Arc<User>, room: &Arc<str>);
+    fn subscribe(&mut self, conn: ConnRef, user: &UserRef, room: &Arc<str>);
     fn unsubscribe(&mut self, conn: ConnRef, room: &Arc<str>);
     /// One room's part of a `resume`: the snapshot, or None if it could not be resumed.
     fn resumed(&mut self, to: Requester<'_>, room: &str, part: Option<&Snapshot<'_>>);

@@ -1,7 +1,6 @@
 //! What rooms tell sessions: events, acks and snapshots, free of any wire format.
-use crate::base::user::User;
+use crate::base::user::{User, UserRef};
 use crate::store::port::{EventRow, Role, RoomRow};
-use std::sync::Arc;
 
 /// R-PRES-4. Offline users are simply not listed, save in `get_presence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl Status {
 /// One entry of `onlineUsers`.
 #[derive(Clone, Debug)]
 pub struct OnlineUser<'a> {
-    pub user: &'a Arc<User>,
+    pub user: &'a UserRef,
     pub status: Status,
     pub last_activity_ms: u64,
 }

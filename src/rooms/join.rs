@@ -10,11 +10,10 @@ use super::online::Came;
 use super::recovery::Recovery;
 use super::room::{Cx, Room, overloaded, to};
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::ConnRef;
 use crate::limits::{HELD_JOINS_MAX, SNAPSHOT_ONLINE_MAX};
 use crate::store::port::{Role, RoomType};
-use std::sync::Arc;
 
 /// A join or one room of a resume.
 pub(super) struct Joiner<'a> {
@@ -29,7 +28,7 @@ pub(super) struct Joiner<'a> {
 #[derive(Debug)]
 pub(super) struct HeldJoin {
     pub conn: ConnRef,
-    user: Arc<User>,
+    user: UserRef,
     role: GlobalRole,
     request: Box<str>,
     read_at_ns: u64,

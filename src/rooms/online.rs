@@ -3,7 +3,7 @@
 //! An entry keeps its place while the user is online, so paging by place shows everyone who stays exactly once. A user whose last
 //! connection broke stays for a grace, *away*, without sessions.
 use crate::base::hash::name_hash;
-use crate::base::user::User;
+use crate::base::user::UserRef;
 use crate::ids::ConnRef;
 use crate::limits::SHARDS_MAX;
 use crate::store::port::Role;
@@ -11,11 +11,10 @@ use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Online {
-    pub user: Arc<User>,
+    pub user: UserRef,
     sessions: Packed,
     /// Unix seconds.
     pub joined_s: u32,
@@ -150,7 +149,7 @@ impl OnlineTable {
     }
 
     /// Adds a session.
-    pub fn join(&mut self, user: &Arc<User>, conn: ConnRef, now_s: u32) -> (u32, Came) {
+    pub fn join(&mut self, user: &UserRef, conn: ConnRef, now_s: u32) -> (u32, Came) {
         let Some(place) = self.find(user.id()) else {
             let sessions = Packed::new(Sessions::One(conn));
             let entry = Online { user: user.clone(), sessions, joined_s: now_s, granted: None, is_member: false };
@@ -222,7 +221,7 @@ impl OnlineTable {
     }
 
     /// Removes a user with all sessions.
-    pub fn remove(&mut self, place: u32) -> Arc<User> {
+    pub fn remove(&mut self, place: u32) -> UserRef {
         for conn in self.sessions(place) {
             self.part(place, conn);
         }
@@ -278,6 +277,7 @@ impl OnlineTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::user::User;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_return_within_the_grace_outlives_its_old_end() {
-        let (mut table, anna) = (OnlineTable::default(), Arc::new(User::new("anna", None)));
+        let (mut table, anna) = (OnlineTable::default(), UserRef::new(User::new("anna", None)));
         let (place, came) = table.join(&anna, conn(1), 0);
         assert_eq!(came, Came::First);
         assert!(table.part(place, conn(1)));
@@ -318,7 +318,7 @@ mod tests {
         /// Against a plain map from user to sessions.
         #[test]
         fn equals_a_plain_map(steps in prop::collection::vec((0usize..6, 0u32..12, any::<bool>()), 1..120)) {
-            let users: Vec<Arc<User>> = (0..6).map(|n| Arc::new(User::new(&format!("u{n}"), None))).collect();
+            let users: Vec<UserRef> = (0..6).map(|n| UserRef::new(User::new(&format!("u{n}"), None))).collect();
             let mut table = OnlineTable::default();
             let mut model: BTreeMap<usize, BTreeSet<ConnRef>> = BTreeMap::new();
             for (user, slot, is_join) in steps {

@@ -13,7 +13,7 @@ use super::slot::{Slot, State, needs_subscription, refuse_unknown};
 use crate::base::clock::Now;
 use crate::base::hash::name_hash;
 use crate::base::refusal::Code;
-use crate::base::user::User;
+use crate::base::user::UserRef;
 use crate::ids::ConnRef;
 use crate::limits::TOP_ROOMS_MAX;
 use crate::store::port::Done;
@@ -93,7 +93,7 @@ impl Rooms {
     pub fn disconnected(
         &mut self,
         conn: ConnRef,
-        user: &Arc<User>,
+        user: &UserRef,
         room: &str,
         is_abnormal: bool,
         now: Now,

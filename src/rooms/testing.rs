@@ -6,7 +6,7 @@ use super::event::{Ack, Event, Snapshot, Status};
 use super::{Rooms, Settings};
 use crate::base::clock::Now;
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, User, UserRef};
 use crate::ids::{ConnRef, Ulid};
 use crate::store::port::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -82,7 +82,7 @@ pub struct Line {
 #[derive(Clone, Debug)]
 pub struct Client {
     pub conn: ConnRef,
-    pub user: Arc<User>,
+    pub user: UserRef,
     pub role: GlobalRole,
 }
 
@@ -150,7 +150,7 @@ impl Effects for Fx {
         }
     }
 
-    fn subscribe(&mut self, conn: ConnRef, _user: &Arc<User>, room: &Arc<str>) {
+    fn subscribe(&mut self, conn: ConnRef, _user: &UserRef, room: &Arc<str>) {
         assert!(self.subscribed.insert((room.to_string(), conn)), "subscribed twice");
     }
 
@@ -393,7 +393,7 @@ pub struct World {
     pub fx: Fx,
     pub now: Now,
     waiting: BTreeMap<u32, VecDeque<Waiting>>,
-    users: BTreeMap<String, Arc<User>>,
+    users: BTreeMap<String, UserRef>,
     conns: u32,
     requests: u32,
 }
@@ -416,7 +416,7 @@ impl World {
 
     /// A new connection of this user; connections are spread over three shards.
     pub fn client(&mut self, user: &str) -> Client {
-        let user = self.users.entry(user.into()).or_insert_with(|| Arc::new(User::new(user, None))).clone();
+        let user = self.users.entry(user.into()).or_insert_with(|| UserRef::new(User::new(user, None))).clone();
         self.conns += 1;
         let conn = ConnRef { slot: self.conns, generation: 1, shard: (self.conns % 3) as u16 };
         Client { conn, user, role: GlobalRole::None }

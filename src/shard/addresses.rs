@@ -62,35 +62,32 @@ impl Addresses {
         self.handshakes_burst.store(limits.handshakes_burst, Release);
     }
 
-    /// Counts a handshake and, if it is welcome, a connection. The caller pairs it with `release`.
-    pub fn admit(&self, key: u64, now_ms: u64) -> Result<(), Refused> {
+    /// Counts a handshake and, if it is welcome, a connection. The entry that counts it, for `release`; none if nothing is limited.
+    pub fn admit(&self, key: u64, now_ms: u64) -> Result<Option<u32>, Refused> {
         if self.entries.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let key = key.max(1);
         loop {
-            let entry = self.find_or_claim(key, now_ms).ok_or(Refused::TableFull)?;
+            let index = self.find_or_claim(key, now_ms).ok_or(Refused::TableFull)?;
+            let entry = &self.entries[index as usize];
             let state = entry.state.load(Acquire);
             let next = self.admitted(state, now_ms)?;
             if entry.state.compare_exchange(state, next, AcqRel, Acquire).is_err() {
                 continue;
             }
             if entry.key.load(Acquire) == key {
-                return Ok(());
+                return Ok(Some(index));
             }
             // Another address took the entry over between the two steps: take the count back from it.
             entry.state.fetch_sub(1 << TAT_BITS, AcqRel);
         }
     }
 
-    /// A connection of this address has ended.
-    pub fn release(&self, key: u64) {
-        let key = key.max(1);
+    /// A connection that this entry counts has ended. An entry that counts something is never taken over.
+    pub fn release(&self, entry: u32) {
         let lower = |state: u64| (state > TAT_MASK).then(|| state - (1 << TAT_BITS));
-        // An entry that counts a connection is never taken over, so one is found. There may be two for a while, if two shards
-        // claimed one for the same newcomer at once: whichever counts something will do.
-        let mut own = self.probe(key).filter(|entry| entry.key.load(Acquire) == key);
-        own.find(|entry| entry.state.fetch_update(AcqRel, Acquire, lower).is_ok());
+        let _ = self.entries[entry as usize].state.fetch_update(AcqRel, Acquire, lower);
     }
 
     fn admitted(&self, state: u64, now_ms: u64) -> Result<u64, Refused> {
@@ -107,25 +104,28 @@ impl Addresses {
         Ok((count + 1) << TAT_BITS | (tat_ns / 1_000_000) & TAT_MASK)
     }
 
-    fn probe(&self, key: u64) -> impl Iterator<Item = &Entry> {
+    fn probe(&self, key: u64) -> impl Iterator<Item = u32> {
         // Fibonacci hashing: keys are addresses, whose low bits alone would cluster.
         let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize;
-        let mask = self.entries.len().wrapping_sub(1);
-        (0..PROBES.min(self.entries.len())).map(move |i| &self.entries[(start + i) & mask])
+        let (count, mask) = (PROBES.min(self.entries.len()), self.entries.len().wrapping_sub(1));
+        (0..count).map(move |i| ((start + i) & mask) as u32)
     }
 
-    fn find_or_claim(&self, key: u64, now_ms: u64) -> Option<&Entry> {
+    fn find_or_claim(&self, key: u64, now_ms: u64) -> Option<u32> {
+        let owner = |index: u32| self.entries[index as usize].key.load(Acquire);
         loop {
-            if let Some(entry) = self.probe(key).find(|entry| entry.key.load(Acquire) == key) {
-                return Some(entry);
+            if let Some(index) = self.probe(key).find(|index| owner(*index) == key) {
+                return Some(index);
             }
-            let is_idle = |state: u64| state >> TAT_BITS == 0 && state & TAT_MASK <= now_ms;
-            let (entry, owner) = self
-                .probe(key)
-                .map(|entry| (entry, entry.key.load(Acquire)))
-                .find(|(entry, _)| is_idle(entry.state.load(Acquire)))?;
-            if entry.key.compare_exchange(owner, key, AcqRel, Acquire).is_ok() {
-                return Some(entry);
+            let is_idle = |index: &u32| {
+                let state = self.entries[*index as usize].state.load(Acquire);
+                state >> TAT_BITS == 0 && state & TAT_MASK <= now_ms
+            };
+            // Two shards may claim one each for the same newcomer; each connection is released where it was counted.
+            let (index, previous) =
+                self.probe(key).map(|index| (index, owner(index))).find(|(index, _)| is_idle(index))?;
+            if self.entries[index as usize].key.compare_exchange(previous, key, AcqRel, Acquire).is_ok() {
+                return Some(index);
             }
         }
     }
@@ -147,9 +147,10 @@ mod tests {
     #[test]
     fn connections_are_counted_per_address() {
         let addresses = Addresses::new(100, &limits(2, 0, 0));
-        assert!(addresses.admit(7, 1).is_ok() && addresses.admit(7, 1).is_ok() && addresses.admit(8, 1).is_ok());
+        let entry = addresses.admit(7, 1).unwrap().unwrap();
+        assert!(addresses.admit(7, 1).is_ok() && addresses.admit(8, 1).is_ok());
         assert_eq!(addresses.admit(7, 1), Err(Refused::TooManyConnections));
-        addresses.release(7);
+        addresses.release(entry);
         assert!(addresses.admit(7, 1).is_ok());
     }
 
@@ -165,26 +166,24 @@ mod tests {
     fn idle_entries_make_room_for_other_addresses() {
         let addresses = Addresses::new(16, &limits(1, 10, 10));
         for key in 1..10_000u64 {
-            assert!(addresses.admit(key, key * 1000).is_ok(), "address {key}");
-            addresses.release(key);
+            addresses.release(addresses.admit(key, key * 1000).unwrap().unwrap());
         }
     }
 
     #[test]
     fn a_table_full_of_connections_refuses_and_recovers() {
         let addresses = Addresses::new(16, &limits(1, 0, 0));
-        let admitted: Vec<u64> = (1..1000).filter(|key| addresses.admit(*key, 1).is_ok()).collect();
+        let admitted: Vec<u32> = (1..1000).filter_map(|key| addresses.admit(key, 1).ok().flatten()).collect();
         assert_eq!(admitted.len(), 32);
         assert_eq!(addresses.admit(5000, 1), Err(Refused::TableFull));
-        admitted.into_iter().for_each(|key| addresses.release(key));
+        admitted.into_iter().for_each(|entry| addresses.release(entry));
         assert!(addresses.admit(5000, 1).is_ok());
     }
 
     #[test]
     fn off_is_off() {
         let addresses = Addresses::new(1 << 30, &limits(0, 0, 0));
-        assert!((0..1000).all(|_| addresses.admit(1, 1).is_ok()));
-        addresses.release(1);
+        assert!((0..1000).all(|_| addresses.admit(1, 1) == Ok(None)));
     }
 
     #[test]
@@ -195,8 +194,8 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..20_000u64 {
                         let key = 1 + round % 50;
-                        if addresses.admit(key, 1).is_ok() {
-                            addresses.release(key);
+                        if let Ok(entry) = addresses.admit(key, 1) {
+                            addresses.release(entry.expect("a table"));
                         }
                     }
                 });

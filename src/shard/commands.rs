@@ -8,7 +8,7 @@ use super::mail::{Mail, ResumeRoom};
 use super::{Core, Shard};
 use crate::base::hash::home_shard;
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, User, UserRef};
 use crate::ids::{ConnRef, Prefix, Ulid};
 use crate::plane::{Plane, SLACK_BYTES, Slot};
 use crate::rooms::Rooms;
@@ -243,7 +243,7 @@ fn session_command<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
-    user: &Arc<User>,
+    user: &UserRef,
     request: &str,
     command: Command<'_>,
     budget: Budget,
@@ -330,7 +330,7 @@ fn resume<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
-    user: &Arc<User>,
+    user: &UserRef,
     request: &str,
     session_id: &str,
     resume_token: &str,
@@ -398,7 +398,7 @@ fn presence<P: Plane>(
     core: &mut Core<P>,
     rooms: &mut Rooms,
     slot: Slot,
-    user: &Arc<User>,
+    user: &UserRef,
     request: &str,
     user_ids: UserIds<'_>,
 ) {
@@ -440,7 +440,7 @@ fn presence<P: Plane>(
 }
 
 impl<P: Plane> Core<P> {
-    pub(super) fn caller<'a>(&self, slot: Slot, user: &'a Arc<User>, request: &'a str) -> Caller<'a> {
+    pub(super) fn caller<'a>(&self, slot: Slot, user: &'a UserRef, request: &'a str) -> Caller<'a> {
         let role = self.conns[slot as usize].role;
         Caller { conn: self.conn_ref(slot), user, role, request, read_at_ns: self.now.mono_ns }
     }

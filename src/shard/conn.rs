@@ -1,6 +1,6 @@
 //! The connection record: what one connection costs while it is silent. Everything rarer is in `Active`,
 //! which exists only while something is half-way: a partial message, unsent bytes, a rate bucket in use.
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::Ulid;
 use crate::rooms::event::Status;
 use crate::session::encode::PresenceEntry;
@@ -50,13 +50,11 @@ pub mod flag {
     pub const PING_DUE: u8 = 128;
 }
 
-/// 64 bytes: one cache line. Times are in ticks (`limits::TICK_MS`).
+/// 56 bytes. Times are in ticks (`limits::TICK_MS`).
 pub struct Conn {
-    pub user: Option<Arc<User>>,
+    pub user: Option<UserRef>,
     /// Two words rather than a u128, whose alignment would pad the record.
     session: [u64; 2],
-    /// Key in `Addresses`, 0 if not counted.
-    pub address: u64,
     /// Head of the list of subscriptions.
     pub first_subscription: u32,
     /// Index of the `Active` record, NONE while there is none.
@@ -67,23 +65,26 @@ pub struct Conn {
     pub heard: u32,
     /// When the peer last sent something other than control frames; before sign-in, when it came.
     pub spoke: u32,
-    /// Flush round in which bytes were last offered: one send per connection and round.
-    pub round: u32,
+    /// Entry in `Addresses`, NONE if not counted.
+    pub address: u32,
     /// 1.. ; counts up when the slot is reused.
     pub generation: u16,
     pub stage: Stage,
     pub flags: u8,
     pub role: GlobalRole,
+    /// Flush round in which bytes were last offered, modulo 256: one send per connection and round. To be taken for busy by
+    /// accident costs one more round.
+    pub round: u8,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 64, "the connection record outgrew its cache line");
+const _: () = assert!(size_of::<Conn>() <= 56, "a million connections hold a million of these");
 
 impl Conn {
     pub fn vacant(generation: u16) -> Conn {
         Conn {
             user: None,
             session: [0; 2],
-            address: 0,
+            address: NONE,
             first_subscription: NONE,
             active: NONE,
             expires_at_s: 0,

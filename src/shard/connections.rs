@@ -19,8 +19,8 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// Bytes that came behind the request.
     pub received: Vec<u8>,
-    /// Key in `Addresses` that was counted, 0 if none; released with the connection.
-    pub address: u64,
+    /// Entry in `Addresses` that counts it, if any; released with the connection.
+    pub address: Option<u32>,
     /// Monotonic ns when it was accepted: for the handshake histogram.
     pub accepted_at_ns: u64,
     pub is_echo: bool,
@@ -132,7 +132,7 @@ impl<P: Plane> Core<P> {
         let conn = &mut self.conns[slot as usize];
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
-        conn.address = opening.address;
+        conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
         self.counters.accepted += 1;
         self.open += 1;
@@ -217,7 +217,7 @@ impl<P: Plane> Core<P> {
         let conn = &mut self.conns[slot as usize];
         // A lost connection may be released without having been asked to.
         debug_assert!(conn.stage == Stage::Closed && conn.user.is_none() && conn.active == NONE);
-        if conn.address != 0 {
+        if conn.address != NONE {
             self.addresses.release(conn.address);
         }
         let is_listed = conn.flags & flag::DIRTY;

@@ -29,7 +29,7 @@ struct Planned {
 pub struct Deliveries {
     /// Connections with something to send besides the frames of dirty rooms.
     dirty: Vec<Slot>,
-    round: u32,
+    round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
     /// Rooms to settle after the flush.

@@ -5,7 +5,7 @@ use super::mail::Mail;
 use super::{Core, Departure};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Refusal;
-use crate::base::user::User;
+use crate::base::user::UserRef;
 use crate::ids::{ConnRef, Ulid};
 use crate::plane::{Plane, Slot};
 use crate::rooms::effects::{Audience, Class, Effects, Requester, RoomTimer};
@@ -81,7 +81,7 @@ impl<P: Plane> Effects for Core<P> {
         self.frame = buffer;
     }
 
-    fn subscribe(&mut self, conn: ConnRef, user: &Arc<User>, room: &Arc<str>) {
+    fn subscribe(&mut self, conn: ConnRef, user: &UserRef, room: &Arc<str>) {
         match conn.shard == self.id {
             true => self.subscribe_here(conn, user, room),
             false => {
@@ -230,7 +230,7 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    pub(super) fn subscribe_here(&mut self, conn: ConnRef, user: &Arc<User>, room: &Arc<str>) {
+    pub(super) fn subscribe_here(&mut self, conn: ConnRef, user: &UserRef, room: &Arc<str>) {
         let Some(slot) = self.live(conn) else {
             // It went while the room was deciding: its home learns of the end only from here.
             let (user, room) = (user.clone(), room.clone());

@@ -46,13 +46,13 @@ pub struct Door {
 struct Place {
     totals: Arc<Totals>,
     addresses: Arc<Addresses>,
-    /// 0 while the address is not counted.
-    address: u64,
+    /// The entry that counts the address, once it does.
+    address: Option<u32>,
 }
 
 impl Place {
     /// The connection counts from now on, and is released by its shard.
-    fn keep(self) -> u64 {
+    fn keep(self) -> Option<u32> {
         let address = self.address;
         std::mem::forget(self);
         address
@@ -63,8 +63,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.totals.signed_in();
         self.totals.closed();
-        if self.address != 0 {
-            self.addresses.release(self.address);
+        if let Some(entry) = self.address {
+            self.addresses.release(entry);
         }
     }
 }
@@ -103,7 +103,7 @@ fn place(door: &Door, config: &Config, peer: SocketAddr, now_ns: u64) -> Result<
         super::totals::Full::Connections => turned_away(HandshakeRefusal::Connections, Failure::unavailable(5)),
         super::totals::Full::Unauthenticated => turned_away(HandshakeRefusal::Unauthenticated, Failure::unavailable(1)),
     })?;
-    let mut place = Place { totals: door.totals.clone(), addresses: door.addresses.clone(), address: 0 };
+    let mut place = Place { totals: door.totals.clone(), addresses: door.addresses.clone(), address: None };
     // Behind a trusted proxy the address is in the head, which has not been read.
     if !door.trusted_proxies.iter().any(|network| network.contains(&peer.ip().to_canonical())) {
         count_address(&mut place, address_key(peer.ip()), now_ns)?;
@@ -112,7 +112,7 @@ fn place(door: &Door, config: &Config, peer: SocketAddr, now_ns: u64) -> Result<
 }
 
 fn count_address(place: &mut Place, key: u64, now_ns: u64) -> Result<(), TurnedAway> {
-    place.addresses.admit(key, now_ns / 1_000_000).map_err(|refused| match refused {
+    place.address = place.addresses.admit(key, now_ns / 1_000_000).map_err(|refused| match refused {
         Refused::TooFast { retry_after_ms } => {
             let seconds = retry_after_ms.div_ceil(1_000) as u32;
             turned_away(HandshakeRefusal::AddressRate, Failure::too_many_requests(seconds.max(1)))
@@ -120,7 +120,6 @@ fn count_address(place: &mut Place, key: u64, now_ns: u64) -> Result<(), TurnedA
         Refused::TooManyConnections => turned_away(HandshakeRefusal::AddressCount, Failure::too_many_requests(30)),
         Refused::TableFull => turned_away(HandshakeRefusal::AddressCount, Failure::unavailable(5)),
     })?;
-    place.address = key.max(1);
     Ok(())
 }
 
@@ -155,7 +154,7 @@ async fn greet(
         }
         return Ok(());
     }
-    if place.address == 0 {
+    if place.address.is_none() {
         let client = client_address(peer.ip(), &head, &door.trusted_proxies);
         if let Err(away) = count_address(&mut place, address_key(client), accepted_at_ns) {
             return Err((stream, away));

@@ -6,7 +6,7 @@
 use super::UnknownKey;
 use super::charge::Budget;
 use crate::auth::Verifier;
-use crate::base::user::{GlobalRole, User};
+use crate::base::user::{GlobalRole, UserRef};
 use crate::config::Config;
 use crate::ids::{ConnRef, Ulid};
 use crate::rooms::effects::Class;
@@ -22,7 +22,7 @@ pub enum Mail {
     /// A room command as the bytes it came in; it is parsed where it is executed.
     Command {
         from: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         role: GlobalRole,
         budget: Budget,
         message: Box<[u8]>,
@@ -33,7 +33,7 @@ pub enum Mail {
     /// One room's share of a `get_presence`.
     Presence {
         from: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         room: Arc<str>,
         user_ids: Arc<[Box<str>]>,
     },
@@ -41,7 +41,7 @@ pub enum Mail {
     /// A subscription ended with its connection.
     Disconnected {
         conn: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         room: Arc<str>,
         is_abnormal: bool,
     },
@@ -56,7 +56,7 @@ pub enum Mail {
     },
     Subscribe {
         conn: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
         room: Arc<str>,
     },
     Unsubscribe {
@@ -90,15 +90,15 @@ pub enum Mail {
     },
     SignedIn {
         conn: ConnRef,
-        user: Option<Arc<User>>,
+        user: Option<UserRef>,
     },
     SignOut {
         conn: ConnRef,
-        user: Arc<User>,
+        user: UserRef,
     },
     /// Close the connection that still holds this session, unless it is `except` (R-REC-2): to the user's home, which passes it on.
     EndSession {
-        user: Arc<User>,
+        user: UserRef,
         session: Ulid,
         except: ConnRef,
     },
@@ -122,7 +122,7 @@ pub enum Mail {
 
 pub struct ResumeRoom {
     pub from: ConnRef,
-    pub user: Arc<User>,
+    pub user: UserRef,
     pub role: GlobalRole,
     pub request: Box<str>,
     pub room: Box<str>,

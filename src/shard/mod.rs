@@ -35,7 +35,7 @@ pub mod wheel;
 
 use crate::auth::{AuthError, Identity, ResumeKey, Verifier};
 use crate::base::clock::Now;
-use crate::base::user::User;
+use crate::base::user::UserRef;
 use crate::config::Config;
 use crate::ids::{ConnRef, UlidSource};
 use crate::plane::{Completion, Plane, SLACK_BYTES, Slot};
@@ -150,7 +150,7 @@ struct Core<P: Plane> {
 /// A subscription that ended with its connection; its room's home is to be told.
 struct Departure {
     conn: ConnRef,
-    user: Arc<User>,
+    user: UserRef,
     room: Arc<str>,
     is_abnormal: bool,
 }

@@ -188,7 +188,7 @@ pub(super) mod tests {
     use super::*;
     use crate::auth::{KeySet, ResumeKey, Settings};
     use crate::base::mailbox::{Bell, Receiver, mailbox};
-    use crate::base::user::{GlobalRole, User};
+    use crate::base::user::{GlobalRole, User, UserRef};
     use crate::config::Config;
     use crate::ids::{ConnRef, UlidSource};
     use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
@@ -237,7 +237,7 @@ pub(super) mod tests {
         let (mut shard, sent) = shard();
         shard.parked.count = Parked::MAX;
         let from = ConnRef { slot: 3, generation: 1, shard: 1 };
-        let user = Arc::new(User::new("anna", None));
+        let user = UserRef::new(User::new("anna", None));
         let message = br#"{"id":"a","type":"join_room","data":{"roomId":"lobby"}}"#.as_slice().into();
         shard.park(
             0,
@@ -280,13 +280,13 @@ pub(super) mod tests {
             response: Vec::new(),
             identity: None,
             received: Vec::new(),
-            address: 0,
+            address: None,
             accepted_at_ns: 0,
             is_echo: false,
         };
         let slot = shard.open(socket, opening).ok().expect("a free slot");
         let conn = &mut shard.core.conns[slot as usize];
-        (conn.stage, conn.user) = (Stage::Open, Some(Arc::new(User::new("anna", None))));
+        (conn.stage, conn.user) = (Stage::Open, Some(UserRef::new(User::new("anna", None))));
         (slot, client)
     }
 

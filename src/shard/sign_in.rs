@@ -6,12 +6,11 @@ use crate::auth::{AuthError, Identity};
 use crate::base::close::CloseCode;
 use crate::base::hash::home_shard;
 use crate::base::refusal::{Code, Refusal};
-use crate::base::user::User;
+use crate::base::user::{User, UserRef};
 use crate::ids::{ConnRef, Ulid};
 use crate::plane::{Plane, Slot};
 use crate::session::encode::Ready;
 use crate::telemetry::AuthFailure;
-use std::sync::Arc;
 
 /// The counter's label for what was wrong with a token.
 pub fn auth_failure(error: &AuthError) -> AuthFailure {
@@ -81,7 +80,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// The user's home shard has answered.
-    pub(super) fn session_admitted(&mut self, conn: ConnRef, user: Option<Arc<User>>) {
+    pub(super) fn session_admitted(&mut self, conn: ConnRef, user: Option<UserRef>) {
         let slot = self.live(conn).filter(|slot| self.conns[*slot as usize].stage == Stage::SigningIn);
         let (slot, user) = match (slot, user) {
             (Some(slot), Some(user)) => (slot, user),
@@ -124,7 +123,7 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    pub(super) fn sign_out(&mut self, conn: ConnRef, user: Arc<User>) {
+    pub(super) fn sign_out(&mut self, conn: ConnRef, user: UserRef) {
         match home_shard(user.id(), self.shards) {
             home if home == self.id => self.users.sign_out(conn, &user, self.now.mono_ns),
             home => self.mesh.post(home, Mail::SignOut { conn, user }),
@@ -156,14 +155,14 @@ impl<P: Plane> Core<P> {
     }
 
     /// Closes the other connection that holds this session: first to the user's home, which knows the user's connections.
-    pub(super) fn end_session(&mut self, user: &Arc<User>, session: Ulid, except: ConnRef) {
+    pub(super) fn end_session(&mut self, user: &UserRef, session: Ulid, except: ConnRef) {
         match home_shard(user.id(), self.shards) {
             home if home == self.id => self.pass_on_end_session(user, session, except),
             home => self.mesh.post(home, Mail::EndSession { user: user.clone(), session, except }),
         }
     }
 
-    pub(super) fn pass_on_end_session(&mut self, user: &Arc<User>, session: Ulid, except: ConnRef) {
+    pub(super) fn pass_on_end_session(&mut self, user: &UserRef, session: Ulid, except: ConnRef) {
         for conn in self.users.connections(user.id()).into_iter().filter(|conn| *conn != except) {
             match conn.shard == self.id {
                 true => self.close_session(conn, session),

@@ -4,20 +4,19 @@
 //! removes. A user without connections is kept until the rate buckets are full again, so that reconnecting
 //! does not refill them (R-SEC-12).
 use crate::base::hash::name_hash;
-use crate::base::user::User;
+use crate::base::user::{User, UserRef};
 use crate::ids::ConnRef;
 use hashbrown::HashTable;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Default)]
 pub struct Users {
-    table: HashTable<Arc<User>>,
+    table: HashTable<UserRef>,
     /// Connections of users that have two or more; one alone is kept in the user's record.
     several: HashMap<Box<str>, Vec<ConnRef>>,
     /// Users without connections, oldest first, until nothing about them need be remembered.
-    lingering: VecDeque<Arc<User>>,
+    lingering: VecDeque<UserRef>,
     connected: usize,
 }
 
@@ -25,15 +24,15 @@ impl Users {
     /// Lingering users looked at per tick.
     const SWEEP: usize = 64;
 
-    /// Adds a connection. None if the user has `connections_max` already (0 = no limit).
-    pub fn sign_in(&mut self, conn: ConnRef, id: &str, email: Option<&str>, connections_max: u64) -> Option<Arc<User>> {
+    /// Adds a connection. None if the user has `connections_max` already (0: as many as can be counted, 65,535).
+    pub fn sign_in(&mut self, conn: ConnRef, id: &str, email: Option<&str>, connections_max: u64) -> Option<UserRef> {
         let user = match self.find(id) {
             Some(user) if user.email() == email || user.connections.load(Relaxed) > 0 => user,
             // The address changed while nobody was connected, or the user is new.
-            _ => self.insert(Arc::new(User::new(id, email))),
+            _ => self.insert(UserRef::new(User::new(id, email))),
         };
         let count = user.connections.load(Relaxed);
-        if connections_max != 0 && u64::from(count) >= connections_max {
+        if count == u16::MAX || (connections_max != 0 && u64::from(count) >= connections_max) {
             return None;
         }
         match count {
@@ -51,7 +50,7 @@ impl Users {
         Some(user)
     }
 
-    pub fn sign_out(&mut self, conn: ConnRef, user: &Arc<User>, now_ns: u64) {
+    pub fn sign_out(&mut self, conn: ConnRef, user: &UserRef, now_ns: u64) {
         match user.connections.load(Relaxed) {
             0 => return,
             1 => user.sole_connection.store(0, Relaxed),
@@ -98,11 +97,11 @@ impl Users {
         self.connected
     }
 
-    fn find(&self, id: &str) -> Option<Arc<User>> {
+    fn find(&self, id: &str) -> Option<UserRef> {
         self.table.find(name_hash(id), |user| user.id() == id).cloned()
     }
 
-    fn insert(&mut self, user: Arc<User>) -> Arc<User> {
+    fn insert(&mut self, user: UserRef) -> UserRef {
         let hash = name_hash(user.id());
         if let Ok(entry) = self.table.find_entry(hash, |other| other.id() == user.id()) {
             entry.remove();
@@ -112,10 +111,11 @@ impl Users {
     }
 
     /// False if the user's buckets still have something to remember.
-    fn forget(&mut self, user: &Arc<User>, now_ns: u64) -> bool {
+    fn forget(&mut self, user: &UserRef, now_ns: u64) -> bool {
         let is_full =
             user.messages.is_full(now_ns) && user.commands.is_full(now_ns) && user.rooms_created.is_full(now_ns);
-        if is_full && let Ok(entry) = self.table.find_entry(name_hash(user.id()), |other| Arc::ptr_eq(other, user)) {
+        if is_full && let Ok(entry) = self.table.find_entry(name_hash(user.id()), |other| UserRef::ptr_eq(other, user))
+        {
             entry.remove();
         }
         is_full
@@ -136,7 +136,7 @@ mod tests {
         let mut users = Users::default();
         let first = users.sign_in(conn(1), "anna", None, 3).unwrap();
         let second = users.sign_in(conn(2), "anna", None, 3).unwrap();
-        assert!(Arc::ptr_eq(&first, &second));
+        assert!(UserRef::ptr_eq(&first, &second));
         assert_eq!(users.connections("anna"), [conn(1), conn(2)]);
         users.sign_in(conn(3), "anna", None, 3).unwrap();
         assert!(users.sign_in(conn(4), "anna", None, 3).is_none(), "connections_per_user");

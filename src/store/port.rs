@@ -5,9 +5,8 @@
 //! 1, step by 1, and never have a hole, because a job that fails takes no offset. It is also the one
 //! place that knows which client ids were used lately (R-CHAT-3), because every message passes here.
 //! *Readers* see committed data only.
-use crate::base::user::User;
+use crate::base::user::UserRef;
 use crate::ids::{ConnRef, Ulid};
-use std::sync::Arc;
 
 /// The back end's own short name for a room.
 pub type RoomPk = i64;
@@ -124,7 +123,7 @@ pub struct Waiter {
     /// The connection that asked, and its request id; none for the server's own work.
     pub conn: Option<ConnRef>,
     pub request: Box<str>,
-    pub user: Option<Arc<User>>,
+    pub user: Option<UserRef>,
     /// Monotonic nanoseconds when the command was read: for the latency histograms.
     pub read_at_ns: u64,
 }

@@ -45,8 +45,15 @@ const CONTROLS_MAX: usize = 16;
 pub struct StoreThreads {
     port: Port,
     monitor: Monitor,
+    readers: Group,
+    writer: Group,
+}
+
+/// Threads that end together.
+struct Group {
     /// Its end tells the threads to finish what is queued and stop.
     alive: Option<Sender<Infallible>>,
+    ended: Receiver<Infallible>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -59,7 +66,6 @@ impl StoreThreads {
         settings: Settings,
     ) -> io::Result<StoreThreads> {
         let sinks: Arc<[Sink]> = sinks.into();
-        let (alive, ended) = bounded(0);
         let (write, writes) = bounded(settings.queue);
         let (control, controls) = bounded(CONTROLS_MAX);
         let (read, reads): (Vec<_>, Vec<_>) = readers.iter().map(|_| bounded(settings.queue)).unzip();
@@ -67,15 +73,16 @@ impl StoreThreads {
         let mut threads = StoreThreads {
             port: Port { write, read: read.into(), gate },
             monitor: Monitor { control, clock: settings.clock.clone() },
-            alive: Some(alive),
-            threads: Vec::new(),
+            readers: Group::new(),
+            writer: Group::new(),
         };
         let delivery = Delivery::new(sinks.clone());
-        let thread = WriterThread::new(writer, writes, controls, ended.clone(), delivery, settings);
-        threads.spawn("store-writer".into(), move || thread.run())?;
+        let thread = WriterThread::new(writer, writes, controls, threads.writer.ended.clone(), delivery, settings);
+        threads.writer.spawn("store-writer".into(), move || thread.run())?;
         for (number, (reader, jobs)) in readers.into_iter().zip(reads).enumerate() {
-            let (delivery, ended) = (Delivery::new(sinks.clone()), ended.clone());
-            threads.spawn(format!("store-reader-{number}"), move || reader::run(reader, jobs, ended, delivery))?;
+            let (delivery, ended) = (Delivery::new(sinks.clone()), threads.readers.ended.clone());
+            let run = move || reader::run(reader, jobs, ended, delivery);
+            threads.readers.spawn(format!("store-reader-{number}"), run)?;
         }
         Ok(threads)
     }
@@ -94,16 +101,29 @@ impl StoreThreads {
     pub fn flush_and_stop(self) {
         drop(self);
     }
-
-    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
-        Ok(())
-    }
 }
 
 impl Drop for StoreThreads {
     fn drop(&mut self) {
         self.port.gate.close();
+        // The last to close SQLite's database folds the log into it, which a reader has no right to: so the writer goes last.
+        self.readers.end();
+        self.writer.end();
+    }
+}
+
+impl Group {
+    fn new() -> Group {
+        let (alive, ended) = bounded(0);
+        Group { alive: Some(alive), ended, threads: Vec::new() }
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
+        Ok(())
+    }
+
+    fn end(&mut self) {
         self.alive = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

@@ -5,6 +5,7 @@ use super::{ClientId, SimOptions, SimSocket};
 use crate::base::clock::Now;
 use crate::plane::{Completion, End, Plane, PlaneStats, Received, SLACK_BYTES, Shortfall, Slot};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// A received piece. Behind its bytes is garbage.
@@ -74,7 +75,7 @@ impl SimPlane {
         SimPlane {
             id,
             world,
-            rows: Vec::new(),
+            rows: Vec::with_capacity(options.slots as usize),
             free: Vec::new(),
             pool: (0..options.buffers).map(|_| buffer()).collect(),
             asked: Vec::new(),
@@ -143,7 +144,11 @@ impl SimPlane {
             len = world.rng.part_of(len);
             pending.dry = world.rng.below(2) == 0; // the rest of it comes in another turn
         }
-        memory[..len].iter_mut().zip(world.link(client).inbound.drain(..len)).for_each(|(to, from)| *to = from);
+        let link = world.link(client);
+        memory[..len].iter_mut().zip(link.inbound.drain(..len)).for_each(|(to, from)| *to = from);
+        if link.inbound.is_empty() {
+            link.inbound = VecDeque::new(); // a quiet link keeps no memory
+        }
         world.rng.fill(&mut memory[len..]);
         self.stats.receives += 1;
         Some(Completion::Received { slot, buffer: SimBuffer { memory, len, plane: self.id } })

@@ -1,12 +1,11 @@
 use super::*;
 use crate::base::refusal::Code;
-use crate::base::user::User;
+use crate::base::user::{User, UserRef};
 use crate::rooms::event::{Ack, Event, OnlineUser, Snapshot, Status};
 use crate::store::port::{EventKind, EventRow, Role, RoomRow, RoomType};
 use crate::wire::tape::tests::any_json;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
-use std::sync::Arc;
 
 const ID: Ulid = Ulid(7);
 const ID_TEXT: &str = "00000000000000000000000007";
@@ -40,8 +39,8 @@ fn ack(encoder: Encoder<Native>, ack: &Ack<'_>) -> Json {
     result_of(|out| encoder.ack(out, STAMP, "req \"1\"", "lobby", ack))
 }
 
-fn anna() -> Arc<User> {
-    Arc::new(User::new("anna \"a\"", Some("anna@example.org")))
+fn anna() -> UserRef {
+    UserRef::new(User::new("anna \"a\"", Some("anna@example.org")))
 }
 
 fn message() -> EventRow {
