@@ -15,7 +15,7 @@ mod connections;
 mod deliver;
 mod drain;
 mod effects;
-mod fanout;
+pub mod fanout;
 mod front_door;
 pub mod host;
 mod liveness;

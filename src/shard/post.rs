@@ -284,7 +284,7 @@ pub(super) mod tests {
             accepted_at_ns: 0,
             is_echo: false,
         };
-        let slot = shard.open(socket, opening).ok().expect("a free slot");
+        let slot = shard.open(socket, opening).expect("a free slot");
         let conn = &mut shard.core.conns[slot as usize];
         (conn.stage, conn.user) = (Stage::Open, Some(UserRef::new(User::new("anna", None))));
         (slot, client)
