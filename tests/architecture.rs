@@ -96,7 +96,7 @@ fn clocks_are_read_at_the_edge_only() {
     let edge = ["src/plane", "src/services", "src/boot", "src/auth/jwks.rs"];
     absent(&["SystemTime::now", "Instant::now"], "a clock is read", |file| !is_in(file, &edge));
     // The shard asks its plane, which in simulation is virtual; the front door has no plane yet.
-    absent(&["host::now", "now()"], "a clock is read", |file| {
+    absent(&["os::now", "now()"], "a clock is read", |file| {
         is_in(file, &["src/wire", "src/session", "src/rooms", "src/auth/verify.rs", "src/auth/resume.rs"])
     });
 }

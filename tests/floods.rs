@@ -162,7 +162,7 @@ fn connections_of_one_address_are_bounded() {
 fn heads_that_never_end_are_timed_out() {
     const LORISES: usize = 3_000;
     const PLACES: usize = 2_000;
-    throng::plane::host::raise_nofile_limit();
+    throng::plane::os::raise_nofile_limit();
     let places = format!("limits.unauthenticated={PLACES}");
     let server = Server::start_with(&limited(&["http.head_timeout_ms=4000", &places]));
     let (pair, before) = (Pair::start(&server), Usage::of(&server));

@@ -63,7 +63,7 @@ fn at_rest(server: &Server, connections: usize) -> u64 {
 
 #[test]
 fn an_idle_connection_costs_256_bytes_at_most() {
-    throng::plane::host::raise_nofile_limit();
+    throng::plane::os::raise_nofile_limit();
     let mut settings = Settings::new(2, &[]);
     if let Some(binary) = std::env::var_os("THRONG_RELEASE_BIN") {
         settings.binary = binary.into();

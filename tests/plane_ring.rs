@@ -213,7 +213,7 @@ impl Drop for Server {
 fn shard(options: RingOptions, inbox: Receiver<Order>, hello: Sender<(SocketAddr, Box<dyn Wake>)>) {
     let mut runtime = host::runtime().expect("host runtime");
     runtime.block_on(async move {
-        let listener = host::listener((Ipv4Addr::LOCALHOST, 0).into(), false, 1_024).expect("listen");
+        let listener = throng::plane::os::listener((Ipv4Addr::LOCALHOST, 0).into(), false, 1_024).expect("listen");
         let address = listener.local_addr().expect("bound");
         let listener = monoio::net::TcpListener::from_std(listener).expect("wrap the listener");
         let echo = Rc::new(RefCell::new(Echo::new(&options)));
@@ -513,7 +513,7 @@ fn a_full_table_gives_the_socket_back() {
 
 #[test]
 fn a_table_beyond_the_descriptor_limit_is_refused_by_name() {
-    let slots = u32::try_from(host::nofile_limit() + 1).expect("a limit that fits");
+    let slots = u32::try_from(throng::plane::os::nofile_limit() + 1).expect("a limit that fits");
     let error = Ring::new(&RingOptions { slots, ..SMALL }).err().expect("the kernel would refuse it").to_string();
     assert!(error.contains(&slots.to_string()) && error.contains("RLIMIT_NOFILE"), "{error}");
 }

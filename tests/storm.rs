@@ -133,7 +133,7 @@ fn write_until(server: &Server, is_over: &AtomicBool) -> Vec<Vec<String>> {
 
 #[test]
 fn everybody_is_back_after_a_reconnect_storm_and_has_missed_nothing() {
-    throng::plane::host::raise_nofile_limit();
+    throng::plane::os::raise_nofile_limit();
     let server = Server::start(&[&format!("presence.leave_grace_ms={GRACE_MS}"), "recovery.limit=10000"]);
     let mut members =
         in_parallel((0..CONNECTIONS).map(|number| (number, None)).collect(), |share| arrive(&server, share));

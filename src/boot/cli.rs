@@ -1,7 +1,8 @@
 //! The command line: what can be said, and who does it. Errors go to standard error as `throng: cause; remedy`; the exit
 //! code is 2 for what the operator can mend in the command or the configuration.
 use super::dev::{self, DevKey};
-use super::keys::{self, LoadedKeys};
+use super::keys;
+use super::options::{EXIT_USAGE, ServeOptions};
 use crate::config::{self, Config, Flag, Format, Inputs};
 use crate::ids;
 use clap::{Args, Parser, Subcommand};
@@ -9,19 +10,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Exit code for a wrong command line, configuration or key.
-pub const EXIT_USAGE: u8 = 2;
-
-/// What `serve::run` gets: a checked configuration and at least one key.
-pub struct ServeOptions {
-    pub config: Config,
-    /// Development mode.
-    pub dev: bool,
-    pub keys: LoadedKeys,
-    /// To read the configuration again on SIGHUP: `config::load(&inputs)`, then `keys::load`.
-    pub inputs: Inputs,
-}
 
 /// Self-hosted real-time connection server: WebSocket rooms, durable chat, presence.
 #[derive(Parser)]

@@ -1,7 +1,7 @@
 //! The keys of a running server: a thread reads key sets again, and SIGHUP reads everything again (R-AUTH-2).
 use super::dev::DevKey;
 use super::keys::{self, LoadedKeys};
-use super::serve::post_until_taken;
+use super::post::post_until_taken;
 use crate::auth::sources::KeySources;
 use crate::auth::{JwksSource, KeySet, Settings, Verifier};
 use crate::base::mailbox::Sender;

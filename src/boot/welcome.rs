@@ -1,7 +1,7 @@
 //! What development mode prints once it is ready: two demo users, ready to use.
 use super::dev::{Claims, DevKey};
 use crate::config::Config;
-use crate::plane::host;
+use crate::plane::os;
 use std::net::SocketAddr;
 
 /// How long the demo users' tokens are valid: a day of trying things out.
@@ -13,7 +13,7 @@ pub fn print(config: &Config, address: SocketAddr) {
         Ok(key) => key,
         Err(error) => return tracing::error!(%error, "no demo tokens"),
     };
-    let now_s = host::now().unix_ms / 1_000;
+    let now_s = os::now().unix_ms / 1_000;
     println!("Throng is ready on http://{address} (development mode).");
     println!();
     println!("Open both addresses, in two tabs, and chat:");

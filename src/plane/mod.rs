@@ -17,6 +17,7 @@
 use crate::base::clock::Now;
 
 pub mod host;
+pub mod os;
 pub mod ring;
 pub mod sim;
 

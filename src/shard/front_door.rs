@@ -5,7 +5,8 @@
 use super::host::Hosted;
 use super::{Addresses, Opening, Refused, Totals};
 use crate::config::Config;
-use crate::plane::host::{into_owned_fd, now};
+use crate::plane::host::into_owned_fd;
+use crate::plane::os::now;
 use crate::telemetry::HandshakeRefusal;
 use crate::wire::http::{
     Failure, Head, address_key, bearer_token, check, client_address, origin_allowed, parse_head, write_accept,

@@ -44,6 +44,6 @@ pub fn source_address(number: usize) -> IpAddr {
 /// A number in `0..below`, from the operating system.
 pub fn random(below: u64) -> u64 {
     let mut bytes = [0; 8];
-    throng::plane::host::os_random(&mut bytes);
+    throng::plane::os::os_random(&mut bytes);
     u64::from_ne_bytes(bytes) % below
 }

@@ -31,7 +31,7 @@ use self::token::{Kind, Token};
 use self::wake::Doorbell;
 use crate::base::clock::Now;
 use crate::base::mailbox::Wake;
-use crate::plane::{Completion, Plane, PlaneStats, Shortfall, Slot, host};
+use crate::plane::{Completion, Plane, PlaneStats, Shortfall, Slot, os};
 use io_uring::{cqueue, squeue};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -95,7 +95,7 @@ impl Quiet {
             self.was_busy = true;
         }
         if new < Self::BUSY_EVENTS && std::mem::replace(&mut self.was_busy, new > Self::SOME_EVENTS) {
-            host::release_memory();
+            os::release_memory();
         }
     }
 }
@@ -185,7 +185,7 @@ impl Plane for Ring {
         self.table.slots()
     }
 
-    /// The socket may be blocking. TCP_NODELAY is the caller's business; `host::listener` sets it for all.
+    /// The socket may be blocking. TCP_NODELAY is the caller's business; `os::listener` sets it for all.
     fn adopt(&mut self, socket: OwnedFd) -> Result<Slot, OwnedFd> {
         let Some(slot) = self.table.open() else { return Err(socket) };
         if self.queue.ring().submitter().register_files_update(slot, &[socket.as_raw_fd()]).is_err() {
@@ -247,7 +247,7 @@ impl Plane for Ring {
     }
 
     fn now(&self) -> Now {
-        host::now()
+        os::now()
     }
 
     fn stats(&self) -> PlaneStats {

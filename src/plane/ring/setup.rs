@@ -2,7 +2,7 @@
 use super::RingOptions;
 use super::buffers::{BUFFERS_MAX, Pool};
 use super::queue::Queue;
-use crate::plane::host;
+use crate::plane::os;
 use io_uring::{IoUring, Probe, opcode};
 use std::io;
 
@@ -96,7 +96,7 @@ impl SetupError {
             Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(step),
             Some(libc::ENOSYS) => SetupError::Unknown(step),
             Some(libc::ENOMEM) => SetupError::NoMemory(step),
-            Some(libc::EMFILE | libc::ENFILE) => SetupError::NoDescriptor { step, limit: host::nofile_limit() },
+            Some(libc::EMFILE | libc::ENFILE) => SetupError::NoDescriptor { step, limit: os::nofile_limit() },
             // An unknown flag is an invalid one.
             Some(libc::EINVAL) if matches!(step, Step::Ring | Step::HostRing) => {
                 SetupError::KernelTooOld("the setup flags COOP_TASKRUN and SINGLE_ISSUER (6.0)")
@@ -109,7 +109,7 @@ impl SetupError {
 
 /// The ring with its table and buffers.
 pub(super) fn build(options: &RingOptions) -> Result<(Queue, &'static Pool), SetupError> {
-    check(options, host::nofile_limit())?;
+    check(options, os::nofile_limit())?;
     let mut builder = IoUring::builder();
     // Never DEFER_TASKRUN: such a ring does not wake those who poll its descriptor.
     builder.setup_coop_taskrun().setup_single_issuer().setup_taskrun_flag().setup_submit_all();
