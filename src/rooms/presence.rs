@@ -37,8 +37,9 @@ impl Room {
         if is_permanent && self.leave_membership(cx, caller)? {
             return Ok(());
         }
-        cx.ack(to(caller), &Ack::Done);
+        // In this order: what was published before and not sent yet would else come behind the ack.
         cx.fx.unsubscribe(caller.conn, cx.id);
+        cx.ack(to(caller), &Ack::Done);
         self.end_session(cx, place, caller.conn, false);
         Ok(())
     }
@@ -77,8 +78,8 @@ impl Room {
     pub(super) fn close_user<E: Effects>(&mut self, cx: &mut Cx<'_, E>, user_id: &str, reason: &str) {
         let Some(place) = self.online.find(user_id) else { return };
         for conn in self.online.sessions(place) {
-            cx.fx.send(conn, cx.id, &Event::Closed { reason });
             cx.fx.unsubscribe(conn, cx.id);
+            cx.fx.send(conn, cx.id, &Event::Closed { reason });
             self.online.part(place, conn);
         }
         self.stop_typing(cx, place, 0);

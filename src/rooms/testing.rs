@@ -135,6 +135,8 @@ impl Effects for Fx {
     }
 
     fn send(&mut self, to: ConnRef, room: &str, event: &Event<'_>) {
+        let is_subscribed = self.subscribed.contains(&(room.to_string(), to));
+        assert!(!(matches!(event, Event::Closed { .. }) && is_subscribed), "events may come behind the last one");
         self.hear(to, room, None, heard(event));
     }
 
