@@ -512,7 +512,7 @@ impl World {
         let caller = Caller { conn: client.conn, user: &client.user, role: client.role, request, read_at_ns };
         match self.rooms.command(&caller, &room, &command, self.now, &mut self.fx) {
             Handled::Done => None,
-            Handled::Later { room_key } => Some((room_key, (client, room, request, command))),
+            Handled::Later { room_key, .. } => Some((room_key, (client, room, request, command))),
         }
     }
 

@@ -99,8 +99,8 @@ impl<P: Plane> Shard<P> {
     }
 
     fn execute_or_park(&mut self, mail: Mail) {
-        if let Some((room_key, mail)) = self.execute(mail) {
-            self.park(room_key, mail);
+        if let Some(waiting) = self.execute(mail) {
+            self.park(waiting.room_key, waiting.mail);
         }
     }
 
@@ -160,20 +160,27 @@ impl<P: Plane> Shard<P> {
         }
     }
 
-    /// Tries a room's parked commands until it is busy again.
+    /// Tries a room's parked commands until it is busy again. Those of a connection that waits alone stay, in their order; nobody
+    /// else's stay behind them, or a later command of theirs would overtake (R-ENV-4).
     fn retry(&mut self, room_key: u32) {
         let Some(mut parked) = self.parked.rooms.remove(&room_key) else { return };
+        let (mut still, mut busy) = (VecDeque::new(), room_key);
         while let Some(mail) = parked.pop_front() {
             self.parked.count -= 1;
-            if let Some((busy, mail)) = self.execute(mail) {
-                self.parked.count += 1;
-                parked.push_front(mail);
-                // The name may be another room by now: its own key then.
-                let behind = self.parked.rooms.entry(busy).or_default();
-                parked.append(behind);
-                *behind = parked;
-                return;
+            let Some(waiting) = self.execute(mail) else { continue };
+            self.parked.count += 1;
+            still.push_back(waiting.mail);
+            // The name may be another room by now: its own key then.
+            busy = waiting.room_key;
+            if waiting.is_room_busy {
+                break;
             }
+        }
+        still.append(&mut parked);
+        if !still.is_empty() {
+            let behind = self.parked.rooms.entry(busy).or_default();
+            still.append(behind);
+            *behind = still;
         }
     }
 }
