@@ -232,7 +232,8 @@ impl<P: Plane> Core<P> {
         self.counters.closed.add(ending, 1);
         let conn = self.conn_ref(slot);
         let record = &mut self.conns[slot as usize];
-        if matches!(record.stage, Stage::Greeting | Stage::SigningIn) {
+        // An echo never signs in.
+        if matches!(record.stage, Stage::Greeting | Stage::SigningIn | Stage::Echo) {
             self.totals.signed_in();
         }
         // A sign-in that is still being decided ends by its answer finding nobody.
