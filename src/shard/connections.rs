@@ -249,6 +249,8 @@ impl<P: Plane> Core<P> {
     fn begin_closing(&mut self, slot: Slot) {
         let conn = &mut self.conns[slot as usize];
         conn.stage = Stage::Closing;
+        // Nothing goes out behind the close frame.
+        conn.flags &= !flag::PING_DUE;
         // From here on `spoke` is when closing began.
         conn.spoke = self.tick;
         if conn.active != NONE {
