@@ -58,6 +58,15 @@ impl Room {
         }
     }
 
+    /// One session is to go, while its connection stays.
+    pub(super) fn evict<E: Effects>(&mut self, cx: &mut Cx<'_, E>, conn: ConnRef, user: &User, reason: &str) {
+        if let Some(place) = self.online.subscribed(user.id(), conn) {
+            cx.fx.unsubscribe(conn, cx.id);
+            cx.fx.send(conn, cx.id, &Event::Closed { reason });
+            self.end_session(cx, place, conn, false);
+        }
+    }
+
     /// A session is no longer subscribed.
     pub(super) fn end_session<E: Effects>(&mut self, cx: &mut Cx<'_, E>, place: u32, conn: ConnRef, has_grace: bool) {
         let is_last = self.online.part(place, conn);

@@ -2,6 +2,7 @@
 //!
 //! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
 use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::mail::Parting;
 use super::{Core, Departure};
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
@@ -239,9 +240,10 @@ impl<P: Plane> Core<P> {
         // A sign-in that is still being decided ends by its answer finding nobody.
         record.stage = Stage::Closing;
         let Some(user) = record.user.take() else { return };
+        let parting = if is_abnormal { Parting::Lost } else { Parting::Closed };
         let departures = &mut self.departures;
         self.fanout.unsubscribe_all(&mut record.first_subscription, |room| {
-            departures.push(Departure { conn, user: user.clone(), room, is_abnormal });
+            departures.push(Departure { conn, user: user.clone(), room, parting });
         });
         self.sign_out(conn, user);
     }

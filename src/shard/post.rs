@@ -1,8 +1,10 @@
 //! Opening the mail: what other threads ask of this shard, and the rooms' unfinished business.
-use super::mail::Mail;
+use super::mail::{Mail, Parting};
 use super::{Departure, Shard};
 use crate::auth::Verifier;
 use crate::base::hash::home_shard;
+use crate::base::user::UserRef;
+use crate::ids::ConnRef;
 use crate::plane::Plane;
 use crate::rooms::effects::{Effects, Requester};
 use crate::telemetry::DropReason;
@@ -40,9 +42,7 @@ impl<P: Plane> Shard<P> {
         let core = &mut self.core;
         match mail {
             Mail::Command { .. } | Mail::Resume(_) | Mail::Presence { .. } => self.execute_or_park(mail),
-            Mail::Disconnected { conn, user, room, is_abnormal } => {
-                self.rooms.disconnected(conn, &user, &room, is_abnormal, core.now, core)
-            }
+            Mail::Parted { conn, user, room, parting } => self.part(conn, &user, &room, parting),
             Mail::Frame { to, frame, draws } => match core.live(to) {
                 Some(slot) if draws && !core.admit(slot) => {}
                 Some(slot) => {
@@ -151,12 +151,20 @@ impl<P: Plane> Shard<P> {
     }
 
     fn depart(&mut self, departure: Departure) {
-        let Departure { conn, user, room, is_abnormal } = departure;
+        let Departure { conn, user, room, parting } = departure;
         match home_shard(&room, self.core.shards) {
-            home if home == self.core.id => {
-                self.rooms.disconnected(conn, &user, &room, is_abnormal, self.core.now, &mut self.core)
-            }
-            home => self.core.mesh.post(home, Mail::Disconnected { conn, user, room, is_abnormal }),
+            home if home == self.core.id => self.part(conn, &user, &room, parting),
+            home => self.core.mesh.post(home, Mail::Parted { conn, user, room, parting }),
+        }
+    }
+
+    /// A subscription to a room at home here ends without a command.
+    fn part(&mut self, conn: ConnRef, user: &UserRef, room: &str, parting: Parting) {
+        let (rooms, core) = (&mut self.rooms, &mut self.core);
+        match parting {
+            Parting::Closed => rooms.disconnected(conn, user, room, false, core.now, core),
+            Parting::Lost => rooms.disconnected(conn, user, room, true, core.now, core),
+            Parting::OverLimit => rooms.evict(conn, user, room, "limit_reached", core.now, core),
         }
     }
 
@@ -195,9 +203,9 @@ pub(super) mod tests {
     use super::*;
     use crate::auth::{KeySet, ResumeKey, Settings};
     use crate::base::mailbox::{Bell, Receiver, mailbox};
-    use crate::base::user::{GlobalRole, User, UserRef};
+    use crate::base::user::{GlobalRole, User};
     use crate::config::Config;
-    use crate::ids::{ConnRef, UlidSource};
+    use crate::ids::UlidSource;
     use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
     use crate::store::port::{ReadJob, StorePort, WriteJob};
 
