@@ -53,6 +53,7 @@ use fanout::Fanout;
 pub use front_door::Door;
 use mail::Mail;
 use mesh::Mesh;
+pub use report::Residue;
 use room_timers::RoomTimers;
 use settings::Settings;
 use slab::Slab;

@@ -23,6 +23,11 @@ impl Parked {
     /// Commands parked on one shard. A load takes a few milliseconds; at a hundred thousand commands a second that
     /// is a few hundred. More: refused as `overloaded`.
     const MAX: usize = 65_536;
+
+    /// Commands that wait.
+    pub fn len(&self) -> usize {
+        self.count
+    }
 }
 
 impl<P: Plane> Shard<P> {
@@ -299,7 +304,7 @@ pub(super) mod tests {
             accepted_at_ns: 0,
             is_echo: false,
         };
-        let slot = shard.open(socket, opening).ok().expect("a free slot");
+        let slot = shard.open(socket, opening).expect("a free slot");
         let conn = &mut shard.core.conns[slot as usize];
         (conn.stage, conn.user) = (Stage::Open, Some(UserRef::new(User::new("anna", None))));
         (slot, client)
