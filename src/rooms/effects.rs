@@ -77,5 +77,8 @@ pub enum Handled {
     Done,
     /// The room is being loaded or changed. The command took no effect. The shard keeps it, and behind it what the same connection
     /// sends to that room later (R-ENV-4), and tries again on `Effects::retry`.
-    Later { room_key: u32 },
+    ///
+    /// `is_room_busy`: all who wait for the room go on waiting. Else only this connection waits, for a join of its own, and what others
+    /// parked before must be tried too: nothing else holds it back, and what they send now is executed at once.
+    Later { room_key: u32, is_room_busy: bool },
 }

@@ -95,8 +95,8 @@ impl Room {
         self.deny_held(cx);
         for (place, _) in self.online.from(0) {
             for conn in self.online.sessions(place as u32) {
-                cx.fx.send(conn, cx.id, &Event::Closed { reason: "deleted" });
                 cx.fx.unsubscribe(conn, cx.id);
+                cx.fx.send(conn, cx.id, &Event::Closed { reason: "deleted" });
             }
         }
         true

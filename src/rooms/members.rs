@@ -177,6 +177,13 @@ impl Room {
             entry.granted = None;
             entry.is_member = set.role >= Some(Role::Member);
         }
+        let left = match change {
+            Some(Change::Leave(conn)) => self.online.subscribed(&set.user_id, conn).map(|place| (place, conn)),
+            _ => None,
+        };
+        if let Some((_, conn)) = left {
+            cx.fx.unsubscribe(conn, cx.id);
+        }
         if let (Some(asker), false) = (waiting(waiter), matches!(change, Some(Change::Accept(_)))) {
             cx.ack(asker, &Ack::Done);
         }
@@ -185,7 +192,7 @@ impl Room {
                 self.deny_held_of(cx, &set.user_id);
                 self.close_user(cx, &set.user_id, "removed");
             }
-            Some(Change::Leave(conn)) => self.left_for_good(cx, &set.user_id, conn),
+            Some(Change::Leave(_)) => self.left_for_good(cx, &set.user_id, left),
             _ => {}
         }
         if let Some(event) = set.event {
@@ -196,10 +203,9 @@ impl Room {
         }
     }
 
-    /// The session leaves; in a private room the user's other sessions lose their right too.
-    fn left_for_good<E: Effects>(&mut self, cx: &mut Cx<'_, E>, user_id: &str, conn: ConnRef) {
-        if let Some(place) = self.online.subscribed(user_id, conn) {
-            cx.fx.unsubscribe(conn, cx.id);
+    /// The session, which is unsubscribed, leaves; in a private room the user's other sessions lose their right too.
+    fn left_for_good<E: Effects>(&mut self, cx: &mut Cx<'_, E>, user_id: &str, left: Option<(u32, ConnRef)>) {
+        if let Some((place, conn)) = left {
             self.end_session(cx, place, conn, false);
         }
         if self.row.kind != RoomType::Public {

@@ -37,8 +37,9 @@ impl Room {
         if is_permanent && self.leave_membership(cx, caller)? {
             return Ok(());
         }
-        cx.ack(to(caller), &Ack::Done);
+        // In this order: what was published before and not sent yet would else come behind the ack.
         cx.fx.unsubscribe(caller.conn, cx.id);
+        cx.ack(to(caller), &Ack::Done);
         self.end_session(cx, place, caller.conn, false);
         Ok(())
     }
@@ -54,6 +55,15 @@ impl Room {
         self.drop_held(conn);
         if let Some(place) = self.online.subscribed(user.id(), conn) {
             self.end_session(cx, place, conn, is_abnormal && cx.settings.leave_grace_ms > 0);
+        }
+    }
+
+    /// One session is to go, while its connection stays.
+    pub(super) fn evict<E: Effects>(&mut self, cx: &mut Cx<'_, E>, conn: ConnRef, user: &User, reason: &str) {
+        if let Some(place) = self.online.subscribed(user.id(), conn) {
+            cx.fx.unsubscribe(conn, cx.id);
+            cx.fx.send(conn, cx.id, &Event::Closed { reason });
+            self.end_session(cx, place, conn, false);
         }
     }
 
@@ -77,8 +87,8 @@ impl Room {
     pub(super) fn close_user<E: Effects>(&mut self, cx: &mut Cx<'_, E>, user_id: &str, reason: &str) {
         let Some(place) = self.online.find(user_id) else { return };
         for conn in self.online.sessions(place) {
-            cx.fx.send(conn, cx.id, &Event::Closed { reason });
             cx.fx.unsubscribe(conn, cx.id);
+            cx.fx.send(conn, cx.id, &Event::Closed { reason });
             self.online.part(place, conn);
         }
         self.stop_typing(cx, place, 0);

@@ -105,8 +105,9 @@ impl Room {
         caller: &Caller<'_>,
         command: &RoomCommand<'_>,
     ) -> Handled {
-        if self.change.is_some() || self.held.iter().any(|held| held.conn == caller.conn) {
-            return Handled::Later { room_key: cx.meta.key };
+        let is_room_busy = self.change.is_some();
+        if is_room_busy || self.held.iter().any(|held| held.conn == caller.conn) {
+            return Handled::Later { room_key: cx.meta.key, is_room_busy };
         }
         let result = match *command {
             RoomCommand::Join { room_type, grant, recover } => {

@@ -106,6 +106,16 @@ impl Rooms {
         });
     }
 
+    /// Ends the subscription of a session that goes on without this room, and tells it why.
+    pub fn evict(&mut self, conn: ConnRef, user: &UserRef, room: &str, reason: &str, now: Now, fx: &mut impl Effects) {
+        let Some(key) = self.find(room) else { return };
+        self.enter(key, now, fx, |state, cx| {
+            if let State::Ready(room) = state {
+                room.evict(cx, conn, user, reason);
+            }
+        });
+    }
+
     /// A timer came. Never before its time.
     pub fn timer(&mut self, timer: RoomTimer, now: Now, fx: &mut impl Effects) {
         let RoomTimer::Room { room_key, room_generation } = timer;

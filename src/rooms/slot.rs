@@ -49,7 +49,7 @@ impl State {
         match self {
             State::Ready(room) => return room.command(cx, caller, command),
             State::Loading(_) | State::Creating(_) | State::Closing => {
-                return Handled::Later { room_key: cx.meta.key };
+                return Handled::Later { room_key: cx.meta.key, is_room_busy: true };
             }
             State::Empty | State::Missing | State::Failed => {}
         }
@@ -70,7 +70,7 @@ impl State {
                 match cx.read(None, read) {
                     Ok(()) => {
                         *self = State::Loading(None);
-                        return Handled::Later { room_key: cx.meta.key };
+                        return Handled::Later { room_key: cx.meta.key, is_room_busy: true };
                     }
                     Err(refusal) => refuse(cx, caller, command, refusal),
                 }

@@ -135,6 +135,8 @@ impl Effects for Fx {
     }
 
     fn send(&mut self, to: ConnRef, room: &str, event: &Event<'_>) {
+        let is_subscribed = self.subscribed.contains(&(room.to_string(), to));
+        assert!(!(matches!(event, Event::Closed { .. }) && is_subscribed), "events may come behind the last one");
         self.hear(to, room, None, heard(event));
     }
 
@@ -510,7 +512,7 @@ impl World {
         let caller = Caller { conn: client.conn, user: &client.user, role: client.role, request, read_at_ns };
         match self.rooms.command(&caller, &room, &command, self.now, &mut self.fx) {
             Handled::Done => None,
-            Handled::Later { room_key } => Some((room_key, (client, room, request, command))),
+            Handled::Later { room_key, .. } => Some((room_key, (client, room, request, command))),
         }
     }
 

@@ -57,6 +57,14 @@ enum Next {
     Hold,
 }
 
+/// A room command that cannot be executed yet.
+pub struct Waiting {
+    pub room_key: u32,
+    /// As in `Handled::Later`.
+    pub is_room_busy: bool,
+    pub mail: Mail,
+}
+
 impl<P: Plane> Shard<P> {
     /// One text message of a connection, with slack behind it.
     pub(super) fn message(&mut self, slot: Slot, padded: &mut [u8], len: usize) {
@@ -175,7 +183,7 @@ impl<P: Plane> Shard<P> {
     }
 
     /// A room command that was forwarded here or parked; None when it is done, else it is to be parked.
-    pub(super) fn execute(&mut self, mail: Mail) -> Option<(u32, Mail)> {
+    pub(super) fn execute(&mut self, mail: Mail) -> Option<Waiting> {
         let Shard { core, rooms, tools, .. } = self;
         let now = core.now;
         let handled = match &mail {
@@ -227,7 +235,7 @@ impl<P: Plane> Shard<P> {
         };
         match handled {
             Handled::Done => None,
-            Handled::Later { room_key } => Some((room_key, mail)),
+            Handled::Later { room_key, is_room_busy } => Some(Waiting { room_key, is_room_busy, mail }),
         }
     }
 }
@@ -271,7 +279,7 @@ fn session_command<P: Plane>(
                     let caller = core.caller(slot, user, request);
                     return match room_command(core, rooms, &caller, room, command, room_token) {
                         Handled::Done => Next::Done,
-                        Handled::Later { room_key } => Next::Park(room_key, budget),
+                        Handled::Later { room_key, .. } => Next::Park(room_key, budget),
                     };
                 }
                 home => return Next::Forward(home, budget),
@@ -291,7 +299,7 @@ fn session_command<P: Plane>(
                     let (caller, now) = (core.caller(slot, user, request), core.now);
                     return match rooms.command(&caller, room, &command, now, core) {
                         Handled::Done => Next::Done,
-                        Handled::Later { room_key } => Next::Park(room_key, budget),
+                        Handled::Later { room_key, .. } => Next::Park(room_key, budget),
                     };
                 }
                 home => return Next::Forward(home, budget),
@@ -385,7 +393,7 @@ fn resume<P: Plane>(
             _ => {
                 let (caller, now) = (core.caller(slot, user, request), core.now);
                 let command = RoomCommand::Resume { recover: room.recover };
-                if let Handled::Later { room_key } = rooms.command(&caller, room.room, &command, now, core) {
+                if let Handled::Later { room_key, .. } = rooms.command(&caller, room.room, &command, now, core) {
                     core.parking.push((room_key, Mail::Resume(mail)));
                 }
             }
@@ -430,7 +438,7 @@ fn presence<P: Plane>(
                 let ids: Vec<&str> = asked.iter().map(|id| &**id).collect();
                 let (caller, now) = (core.caller(slot, user, ""), core.now);
                 let command = RoomCommand::Presence { user_ids: &ids };
-                if let Handled::Later { room_key } = rooms.command(&caller, &room, &command, now, core) {
+                if let Handled::Later { room_key, .. } = rooms.command(&caller, &room, &command, now, core) {
                     core.parking.push((room_key, mail));
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
 use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::mail::Parting;
 use super::{Core, Departure};
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
@@ -232,15 +233,17 @@ impl<P: Plane> Core<P> {
         self.counters.closed.add(ending, 1);
         let conn = self.conn_ref(slot);
         let record = &mut self.conns[slot as usize];
-        if matches!(record.stage, Stage::Greeting | Stage::SigningIn) {
+        // An echo never signs in.
+        if matches!(record.stage, Stage::Greeting | Stage::SigningIn | Stage::Echo) {
             self.totals.signed_in();
         }
         // A sign-in that is still being decided ends by its answer finding nobody.
         record.stage = Stage::Closing;
         let Some(user) = record.user.take() else { return };
+        let parting = if is_abnormal { Parting::Lost } else { Parting::Closed };
         let departures = &mut self.departures;
         self.fanout.unsubscribe_all(&mut record.first_subscription, |room| {
-            departures.push(Departure { conn, user: user.clone(), room, is_abnormal });
+            departures.push(Departure { conn, user: user.clone(), room, parting });
         });
         self.sign_out(conn, user);
     }
@@ -248,6 +251,8 @@ impl<P: Plane> Core<P> {
     fn begin_closing(&mut self, slot: Slot) {
         let conn = &mut self.conns[slot as usize];
         conn.stage = Stage::Closing;
+        // Nothing goes out behind the close frame.
+        conn.flags &= !flag::PING_DUE;
         // From here on `spoke` is when closing began.
         conn.spoke = self.tick;
         if conn.active != NONE {

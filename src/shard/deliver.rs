@@ -69,7 +69,7 @@ impl<P: Plane> Core<P> {
             self.send_planned();
             self.settle_planned();
         }
-        while let Some(room) = self.deliveries.touched.pop() {
+        while let Some(room) = self.deliveries.touched.pop().or_else(|| self.fanout.unsettled.pop()) {
             // A room may have gone meanwhile, and its key may belong to another: settling that one is harmless.
             if self.fanout.rooms.contains(room as usize) {
                 self.fanout.settle(room);

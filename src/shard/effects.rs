@@ -1,7 +1,7 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
 use super::fanout::Lagging;
-use super::mail::Mail;
+use super::mail::{Mail, Parting};
 use super::{Core, Departure};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Refusal;
@@ -234,16 +234,13 @@ impl<P: Plane> Core<P> {
         let Some(slot) = self.live(conn) else {
             // It went while the room was deciding: its home learns of the end only from here.
             let (user, room) = (user.clone(), room.clone());
-            self.departures.push(Departure { conn, user, room, is_abnormal: true });
+            self.departures.push(Departure { conn, user, room, parting: Parting::Lost });
             return;
         };
         // Joins that were under way together were each let through (`may_join`): the limit holds here, where they arrive.
         if !self.may_join(slot, room) {
             let (user, room) = (user.clone(), room.clone());
-            let closed = Event::Closed { reason: "limit_reached" };
-            self.send_private(slot, |native, out, stamp| native.event(out, stamp, &room, &closed));
-            self.departures.push(Departure { conn, user, room, is_abnormal: false });
-            return;
+            self.departures.push(Departure { conn, user, room, parting: Parting::OverLimit });
         }
         self.fanout.subscribe(slot, &mut self.conns[slot as usize].first_subscription, room);
     }

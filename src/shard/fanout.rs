@@ -111,6 +111,9 @@ pub struct Fanout {
     pub pool: ChunkPool,
     /// Rooms with frames that were not offered yet.
     pub dirty: Vec<u32>,
+    /// Rooms that may hold more of their log than anyone needs. They are settled after the flush, not at once: until then a planned
+    /// send may rely on bytes that no cursor stands before any more.
+    pub unsettled: Vec<u32>,
 }
 
 /// What happens to a reader that lags too far for a frame.
@@ -244,6 +247,10 @@ impl Fanout {
         let room = &mut self.rooms[of.room as usize];
         let (position, limit) = room.next_range(subscription, of);
         let len = room.log.readable(position).len().min((limit - position) as usize);
+        if len == 0 && of.pace == Pace::Behind {
+            // It may just have jumped to the head.
+            self.unsettled.push(of.room);
+        }
         (len > 0).then_some((position, len))
     }
 
@@ -311,8 +318,8 @@ impl Fanout {
         }
         if room.members.is_empty() {
             self.remove_room(gone.room);
-        } else if gone.pace == Pace::Behind && !room.is_dirty {
-            self.settle(gone.room);
+        } else if gone.pace == Pace::Behind {
+            self.unsettled.push(gone.room);
         }
     }
 
@@ -414,6 +421,20 @@ mod tests {
     }
 
     #[test]
+    fn jumping_to_the_head_lets_the_log_go() {
+        let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
+        fanout.subscribe(1, &mut fast, &room());
+        fanout.subscribe(2, &mut slow, &room());
+        append(&mut fanout, b"frame", &[fast]);
+        fanout.fall_behind(slow);
+        append(&mut fanout, b"its own", &[fast, slow]);
+        assert_eq!(drain(&mut fanout, slow), b"frame");
+        assert_eq!(std::mem::take(&mut fanout.unsettled), [0]);
+        fanout.settle(0);
+        assert_eq!((fanout.rooms[0].behind.len(), fanout.pool.bytes_in_use()), (0, 0));
+    }
+
+    #[test]
     fn leaving_while_behind_lets_the_log_go() {
         let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
         fanout.subscribe(1, &mut fast, &room());
@@ -424,6 +445,8 @@ mod tests {
         fanout.settle(0);
         let mut rooms = Vec::new();
         fanout.unsubscribe_all(&mut slow, |room| rooms.push(room));
+        assert_eq!(std::mem::take(&mut fanout.unsettled), [0]);
+        fanout.settle(0);
         assert_eq!((rooms.len(), fanout.rooms[0].members.len(), fanout.pool.bytes_in_use()), (1, 1, 0));
     }
 }

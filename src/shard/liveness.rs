@@ -57,6 +57,8 @@ impl<P: Plane> Core<P> {
         match due {
             Due::Nothing => {}
             Due::Ping => {
+                // Silence is the occasion: nothing else comes by a connection that has become idle.
+                self.retire_active(slot);
                 self.conns[slot as usize].flags |= flag::PINGED | flag::PING_DUE;
                 self.mark_dirty(slot);
                 self.counters.pings_sent += 1;

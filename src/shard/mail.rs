@@ -38,12 +38,12 @@ pub enum Mail {
         user_ids: Arc<[Box<str>]>,
     },
     // --- the same way, never lost: waits in the backlog.
-    /// A subscription ended with its connection.
-    Disconnected {
+    /// A subscription ends without a command.
+    Parted {
         conn: ConnRef,
         user: UserRef,
         room: Arc<str>,
-        is_abnormal: bool,
+        parting: Parting,
     },
 
     // --- from a room's home to a connection's shard, never lost, in order per room.
@@ -118,6 +118,18 @@ pub enum Mail {
     Drain,
     /// Stop now.
     Stop,
+}
+
+/// Why a subscription ends without a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// Its connection was closed in order.
+    Closed,
+    /// Its connection is gone; the user may come back within the leave grace.
+    Lost,
+    /// Its session is in too many rooms. The connection stays, so only the room's home can end it: what it has sent on its way, a
+    /// later join's subscription perhaps, is still to come.
+    OverLimit,
 }
 
 pub struct ResumeRoom {

@@ -53,6 +53,7 @@ use fanout::Fanout;
 pub use front_door::Door;
 use mail::Mail;
 use mesh::Mesh;
+pub use report::Residue;
 use room_timers::RoomTimers;
 use settings::Settings;
 use slab::Slab;
@@ -147,12 +148,12 @@ struct Core<P: Plane> {
     is_stopped: bool,
 }
 
-/// A subscription that ended with its connection; its room's home is to be told.
+/// A subscription that is to end without a command; its room's home is to be told.
 struct Departure {
     conn: ConnRef,
     user: UserRef,
     room: Arc<str>,
-    is_abnormal: bool,
+    parting: mail::Parting,
 }
 
 impl<P: Plane> Shard<P> {

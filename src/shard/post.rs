@@ -1,8 +1,10 @@
 //! Opening the mail: what other threads ask of this shard, and the rooms' unfinished business.
-use super::mail::Mail;
+use super::mail::{Mail, Parting};
 use super::{Departure, Shard};
 use crate::auth::Verifier;
 use crate::base::hash::home_shard;
+use crate::base::user::UserRef;
+use crate::ids::ConnRef;
 use crate::plane::Plane;
 use crate::rooms::effects::{Effects, Requester};
 use crate::telemetry::DropReason;
@@ -21,6 +23,11 @@ impl Parked {
     /// Commands parked on one shard. A load takes a few milliseconds; at a hundred thousand commands a second that
     /// is a few hundred. More: refused as `overloaded`.
     const MAX: usize = 65_536;
+
+    /// Commands that wait.
+    pub fn len(&self) -> usize {
+        self.count
+    }
 }
 
 impl<P: Plane> Shard<P> {
@@ -40,9 +47,7 @@ impl<P: Plane> Shard<P> {
         let core = &mut self.core;
         match mail {
             Mail::Command { .. } | Mail::Resume(_) | Mail::Presence { .. } => self.execute_or_park(mail),
-            Mail::Disconnected { conn, user, room, is_abnormal } => {
-                self.rooms.disconnected(conn, &user, &room, is_abnormal, core.now, core)
-            }
+            Mail::Parted { conn, user, room, parting } => self.part(conn, &user, &room, parting),
             Mail::Frame { to, frame, draws } => match core.live(to) {
                 Some(slot) if draws && !core.admit(slot) => {}
                 Some(slot) => {
@@ -99,8 +104,8 @@ impl<P: Plane> Shard<P> {
     }
 
     fn execute_or_park(&mut self, mail: Mail) {
-        if let Some((room_key, mail)) = self.execute(mail) {
-            self.park(room_key, mail);
+        if let Some(waiting) = self.execute(mail) {
+            self.park(waiting.room_key, waiting.mail);
         }
     }
 
@@ -151,29 +156,44 @@ impl<P: Plane> Shard<P> {
     }
 
     fn depart(&mut self, departure: Departure) {
-        let Departure { conn, user, room, is_abnormal } = departure;
+        let Departure { conn, user, room, parting } = departure;
         match home_shard(&room, self.core.shards) {
-            home if home == self.core.id => {
-                self.rooms.disconnected(conn, &user, &room, is_abnormal, self.core.now, &mut self.core)
-            }
-            home => self.core.mesh.post(home, Mail::Disconnected { conn, user, room, is_abnormal }),
+            home if home == self.core.id => self.part(conn, &user, &room, parting),
+            home => self.core.mesh.post(home, Mail::Parted { conn, user, room, parting }),
         }
     }
 
-    /// Tries a room's parked commands until it is busy again.
+    /// A subscription to a room at home here ends without a command.
+    fn part(&mut self, conn: ConnRef, user: &UserRef, room: &str, parting: Parting) {
+        let (rooms, core) = (&mut self.rooms, &mut self.core);
+        match parting {
+            Parting::Closed => rooms.disconnected(conn, user, room, false, core.now, core),
+            Parting::Lost => rooms.disconnected(conn, user, room, true, core.now, core),
+            Parting::OverLimit => rooms.evict(conn, user, room, "limit_reached", core.now, core),
+        }
+    }
+
+    /// Tries a room's parked commands until it is busy again. Those of a connection that waits alone stay, in their order; nobody
+    /// else's stay behind them, or a later command of theirs would overtake (R-ENV-4).
     fn retry(&mut self, room_key: u32) {
         let Some(mut parked) = self.parked.rooms.remove(&room_key) else { return };
+        let (mut still, mut busy) = (VecDeque::new(), room_key);
         while let Some(mail) = parked.pop_front() {
             self.parked.count -= 1;
-            if let Some((busy, mail)) = self.execute(mail) {
-                self.parked.count += 1;
-                parked.push_front(mail);
-                // The name may be another room by now: its own key then.
-                let behind = self.parked.rooms.entry(busy).or_default();
-                parked.append(behind);
-                *behind = parked;
-                return;
+            let Some(waiting) = self.execute(mail) else { continue };
+            self.parked.count += 1;
+            still.push_back(waiting.mail);
+            // The name may be another room by now: its own key then.
+            busy = waiting.room_key;
+            if waiting.is_room_busy {
+                break;
             }
+        }
+        still.append(&mut parked);
+        if !still.is_empty() {
+            let behind = self.parked.rooms.entry(busy).or_default();
+            still.append(behind);
+            *behind = still;
         }
     }
 }
@@ -188,9 +208,9 @@ pub(super) mod tests {
     use super::*;
     use crate::auth::{KeySet, ResumeKey, Settings};
     use crate::base::mailbox::{Bell, Receiver, mailbox};
-    use crate::base::user::{GlobalRole, User, UserRef};
+    use crate::base::user::{GlobalRole, User};
     use crate::config::Config;
-    use crate::ids::{ConnRef, UlidSource};
+    use crate::ids::UlidSource;
     use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
     use crate::store::port::{ReadJob, StorePort, WriteJob};
 

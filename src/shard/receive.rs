@@ -70,7 +70,9 @@ impl<P: Plane> Shard<P> {
         let stage = core.conns[slot as usize].stage;
         match item {
             Item::Close { code, .. } => core.peer_closes(slot, code),
-            _ if stage == Stage::Closing => assembly.clear(),
+            Item::Text(_) | Item::Binary(_) if stage == Stage::Closing => assembly.clear(),
+            // It may stand between two fragments, and then the assembly is still the decoder's.
+            Item::Ping(_) if stage == Stage::Closing => {}
             Item::Text(_) | Item::Binary(_) if core.conns[slot as usize].has(flag::LEAVING) => {
                 core.counters.dropped.add(DropReason::Leaving, 1);
                 assembly.clear();

@@ -4,6 +4,22 @@ use super::conn::{NONE, Stage};
 use crate::plane::Plane;
 use crate::telemetry::ShardReport;
 
+/// What a shard holds in memory beyond its settings and counters. All zero when nobody is connected, nothing is under way and rate
+/// buckets are full again: whatever else is left behind then has leaked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Residue {
+    pub active_connections: usize,
+    pub subscriptions: usize,
+    pub local_rooms: usize,
+    pub connection_timers: usize,
+    pub room_rows: usize,
+    pub room_timers: usize,
+    pub users: usize,
+    pub parked_commands: usize,
+    pub store_jobs: u64,
+    pub waiting_mail: usize,
+}
+
 impl<P: Plane> Shard<P> {
     pub(super) fn report(&mut self) -> ShardReport {
         let core = &mut self.core;
@@ -41,6 +57,23 @@ impl<P: Plane> Shard<P> {
             log_bytes: core.fanout.pool.bytes_in_use() as u64,
             turns: core.turns,
             uptime_ms: (core.now.mono_ns - core.started_ns) / 1_000_000,
+        }
+    }
+
+    /// For simulation and tests.
+    pub fn residue(&self) -> Residue {
+        let core = &self.core;
+        Residue {
+            active_connections: core.actives.len(),
+            subscriptions: core.fanout.subscriptions.len(),
+            local_rooms: core.fanout.rooms.len(),
+            connection_timers: core.wheel.len(),
+            room_rows: self.rooms.row_count(),
+            room_timers: core.room_timers.len(),
+            users: core.users.len(),
+            parked_commands: self.parked.len(),
+            store_jobs: core.jobs_in_flight,
+            waiting_mail: core.mesh.waiting(),
         }
     }
 

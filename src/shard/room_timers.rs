@@ -16,6 +16,11 @@ impl RoomTimers {
         RoomTimers { wheel: Wheel::new(256, 0), timers: Slab::new(), expired: Vec::new() }
     }
 
+    /// Timers that have not come.
+    pub fn len(&self) -> usize {
+        self.timers.len()
+    }
+
     /// `at_ms` is monotonic.
     pub fn set(&mut self, at_ms: u64, timer: RoomTimer) {
         let key = self.timers.insert(timer) as u32;

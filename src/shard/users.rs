@@ -97,6 +97,11 @@ impl Users {
         self.connected
     }
 
+    /// Users with a record, those included who are remembered for their rate buckets.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
     fn find(&self, id: &str) -> Option<UserRef> {
         self.table.find(name_hash(id), |user| user.id() == id).cloned()
     }

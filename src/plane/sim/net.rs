@@ -33,14 +33,6 @@ pub(super) struct Link {
     pub server_closed: bool,
 }
 
-impl Link {
-    /// The server has ended its direction; a client that reads answers by ending its own.
-    pub fn end_stream(&mut self) {
-        self.server_closed = true;
-        self.client_closed |= !self.read_stalled;
-    }
-}
-
 pub(super) struct World {
     pub rng: SimRng,
     pub faults: Faults,
@@ -176,6 +168,7 @@ impl World {
 
     /// How the client's side ended, once everything before it has been received.
     pub fn end(&mut self, client: ClientId) -> Option<End> {
+        self.deliver(client);
         let link = self.link(client);
         match link {
             _ if !link.inbound.is_empty() => None,
@@ -224,6 +217,8 @@ impl World {
         if !link.read_stalled && !link.client_closed && link.outbound_due_ms <= now_ms {
             // Taken whole: a quiet link keeps no memory, so that tests can weigh what a shard keeps.
             link.inbox.extend(std::mem::take(&mut link.outbound));
+            // Behind everything stands the end of the stream, which a client that reads answers by ending its own.
+            link.client_closed |= link.server_closed;
         }
     }
 

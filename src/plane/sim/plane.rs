@@ -296,10 +296,8 @@ impl Plane for SimPlane {
             let row = &mut self.rows[slot as usize];
             row.submitted = true;
             row.room_submitted = row.wants_room;
-            if row.phase == Phase::Closing {
+            if row.phase == Phase::Closing || row.stream_ended {
                 self.world.borrow_mut().link(row.client).server_closed = true;
-            } else if row.stream_ended {
-                self.world.borrow_mut().link(row.client).end_stream();
             }
         }
     }
