@@ -69,6 +69,8 @@ pub struct Conn {
     pub address: u32,
     /// 1.. ; counts up when the slot is reused.
     pub generation: u16,
+    /// Messages lately, less what time has taken off: see `Flood` (R-CHAT-5).
+    pub flood: u16,
     pub stage: Stage,
     pub flags: u8,
     pub role: GlobalRole,
@@ -92,6 +94,7 @@ impl Conn {
             spoke: 0,
             round: 0,
             generation,
+            flood: 0,
             stage: Stage::Free,
             flags: 0,
             role: GlobalRole::None,
@@ -128,8 +131,6 @@ pub struct Active {
     /// Malformed messages, and when counting them began (R-ENV-3).
     pub invalid: u32,
     pub invalid_since_ms: u64,
-    /// Bucket against floods, as a TAT (R-CHAT-5).
-    pub flood_tat_ns: u64,
     /// Listed in `Core::cooling`.
     pub is_cooling: bool,
     /// Tick since which nothing could be sent, 0 while not blocked.
@@ -178,7 +179,6 @@ impl Active {
     /// Buckets are full and counts have lapsed: nothing in it must be remembered for its time alone.
     pub fn is_cool(&self, now_ns: u64, now_ms: u64) -> bool {
         self.live_tat_ns <= now_ns
-            && self.flood_tat_ns <= now_ns
             && (self.invalid == 0 || now_ms.saturating_sub(self.invalid_since_ms) > crate::limits::INVALID_WINDOW_MS)
     }
 

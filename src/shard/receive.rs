@@ -107,6 +107,8 @@ impl<P: Plane> Core<P> {
     fn spoke(&mut self, slot: Slot) {
         let conn = &mut self.conns[slot as usize];
         if conn.stage == Stage::Open {
+            let fallen = self.tick.wrapping_sub(conn.spoke).saturating_mul(self.settings.flood.per_tick);
+            conn.flood = conn.flood.saturating_sub(fallen.try_into().unwrap_or(u16::MAX));
             conn.spoke = self.tick;
         }
     }
