@@ -135,7 +135,7 @@ impl Room {
         let (place, came) = self.online.join(caller.user, caller.conn, cx.now_s());
         if self.row.kind == RoomType::Private {
             let entry = self.online.get_mut(place);
-            entry.granted = entry.granted.max(joiner.grant.and_then(|grant| grant.role));
+            entry.grant(entry.granted().max(joiner.grant.and_then(|grant| grant.role)));
         }
         let role = self.role(caller);
         if came == Came::Already {

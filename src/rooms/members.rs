@@ -174,8 +174,8 @@ impl Room {
         self.roles.set(&set.user_id, set.role);
         if let Some(place) = self.online.find(&set.user_id) {
             let entry = self.online.get_mut(place);
-            entry.granted = None;
-            entry.is_member = set.role >= Some(Role::Member);
+            entry.grant(None);
+            entry.set_member(set.role >= Some(Role::Member));
         }
         let left = match change {
             Some(Change::Leave(conn)) => self.online.subscribed(&set.user_id, conn).map(|place| (place, conn)),
@@ -241,7 +241,7 @@ impl Room {
 
     /// The role of someone who is acted on. In a public room an ordinary member need not be known here.
     fn target_role(&self, user_id: &str) -> Result<Option<Role>, Refusal> {
-        let granted = self.online.find(user_id).and_then(|place| self.online.get(place).granted);
+        let granted = self.online.find(user_id).and_then(|place| self.online.get(place).granted());
         let role = self.stored_role(user_id).max(granted);
         if role.is_none() && self.row.kind != RoomType::Public {
             return Err(Code::NotFound.into());

@@ -1,4 +1,4 @@
-//! Who is online in a room: one entry of 24 bytes per user, whatever number of devices, and a table to find it.
+//! Who is online in a room: one entry of 16 bytes per user, whatever number of devices, and a table to find it.
 //!
 //! An entry keeps its place while the user is online, so paging by place shows everyone who stays exactly once. A user whose last
 //! connection broke stays for a grace, *away*, without sessions.
@@ -11,22 +11,17 @@ use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Debug)]
 pub(super) struct Online {
     pub user: UserRef,
-    sessions: Packed,
-    /// Unix seconds.
-    pub joined_s: u32,
-    /// What a room token grants as long as the user has sessions here.
-    pub granted: Option<Role>,
-    /// Known to be a member of a public room (members of others are in the room's roles).
-    pub is_member: bool,
+    packed: Packed,
 }
 
-const _: () = assert!(size_of::<Online>() <= 24 && size_of::<Option<Online>>() <= 24);
+const _: () = assert!(size_of::<Online>() <= 16 && size_of::<Option<Online>>() <= 16);
 
-/// A user's sessions in eight bytes: a kind in the upper two bits, its value below.
+/// A user's sessions and notes in eight bytes: what kind of sessions in the upper two bits, then four bits of notes, then the sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packed(u64);
 
@@ -40,8 +35,20 @@ enum Sessions {
     },
 }
 
-const SHARD_BITS: u32 = 14;
+/// Generation, shard and slot of a session.
+const SESSION_BITS: u32 = 16 + SHARD_BITS + 32;
+const SHARD_BITS: u32 = 10;
 const _: () = assert!(SHARDS_MAX as u32 <= 1 << SHARD_BITS);
+
+const MEMBER_BIT: u32 = SESSION_BITS;
+const GRANT_BITS: u32 = SESSION_BITS + 1;
+const KIND_BITS: u32 = 62;
+const _: () = assert!(GRANT_BITS + 3 == KIND_BITS);
+
+const SESSIONS_MASK: u64 = 3 << KIND_BITS | ((1 << SESSION_BITS) - 1);
+
+const GRANTS: [Option<Role>; 5] =
+    [None, Some(Role::Invited), Some(Role::Member), Some(Role::Moderator), Some(Role::Owner)];
 
 impl Packed {
     fn new(sessions: Sessions) -> Packed {
@@ -53,12 +60,12 @@ impl Packed {
             Sessions::Several(place) => (1, u64::from(place)),
             Sessions::Away { until_ms } => (2, until_ms),
         };
-        Packed(kind << 62 | value & (u64::MAX >> 2))
+        Packed(kind << KIND_BITS | value & SESSIONS_MASK)
     }
 
     fn get(self) -> Sessions {
-        let value = self.0 & (u64::MAX >> 2);
-        match self.0 >> 62 {
+        let value = self.0 & ((1 << SESSION_BITS) - 1);
+        match self.0 >> KIND_BITS {
             0 => Sessions::One(ConnRef {
                 slot: value as u32,
                 shard: (value >> 32) as u16 & ((1 << SHARD_BITS) - 1),
@@ -67,6 +74,36 @@ impl Packed {
             1 => Sessions::Several(value as u32),
             _ => Sessions::Away { until_ms: value },
         }
+    }
+}
+
+impl Online {
+    fn sessions(&self) -> Sessions {
+        self.packed.get()
+    }
+
+    /// The notes stay.
+    fn set_sessions(&mut self, sessions: Sessions) {
+        self.packed = Packed(self.packed.0 & !SESSIONS_MASK | Packed::new(sessions).0);
+    }
+
+    /// What a room token grants as long as the user has sessions here.
+    pub fn granted(&self) -> Option<Role> {
+        GRANTS.get(self.packed.0 as usize >> GRANT_BITS & 7).copied().flatten()
+    }
+
+    pub fn grant(&mut self, role: Option<Role>) {
+        let code = GRANTS.iter().position(|grant| *grant == role).unwrap_or(0) as u64;
+        self.packed = Packed(self.packed.0 & !(7 << GRANT_BITS) | code << GRANT_BITS);
+    }
+
+    /// Known to be a member of a public room (members of others are in the room's roles).
+    pub fn is_member(&self) -> bool {
+        self.packed.0 >> MEMBER_BIT & 1 == 1
+    }
+
+    pub fn set_member(&mut self, is_member: bool) {
+        self.packed = Packed(self.packed.0 & !(1 << MEMBER_BIT) | u64::from(is_member) << MEMBER_BIT);
     }
 }
 
@@ -124,7 +161,7 @@ impl OnlineTable {
     /// The user's place, if this session of theirs is subscribed.
     pub fn subscribed(&self, user_id: &str, conn: ConnRef) -> Option<u32> {
         let place = self.find(user_id)?;
-        let is_here = match self.users[place as usize].sessions.get() {
+        let is_here = match self.users[place as usize].sessions() {
             Sessions::One(one) => one == conn,
             Sessions::Several(list) => self.several[list as usize].contains(&conn),
             Sessions::Away { .. } => false,
@@ -141,7 +178,7 @@ impl OnlineTable {
     }
 
     pub fn sessions(&self, place: u32) -> SmallVec<[ConnRef; 4]> {
-        match self.users[place as usize].sessions.get() {
+        match self.users[place as usize].sessions() {
             Sessions::One(conn) => SmallVec::from_slice(&[conn]),
             Sessions::Several(list) => SmallVec::from_slice(&self.several[list as usize]),
             Sessions::Away { .. } => SmallVec::new(),
@@ -151,8 +188,10 @@ impl OnlineTable {
     /// Adds a session.
     pub fn join(&mut self, user: &UserRef, conn: ConnRef, now_s: u32) -> (u32, Came) {
         let Some(place) = self.find(user.id()) else {
-            let sessions = Packed::new(Sessions::One(conn));
-            let entry = Online { user: user.clone(), sessions, joined_s: now_s, granted: None, is_member: false };
+            let sessions = Sessions::One(conn);
+            // Who has not been active since sign-in counts from the first join.
+            let _ = user.last_active_s.compare_exchange(0, now_s, Relaxed, Relaxed);
+            let entry = Online { user: user.clone(), packed: Packed::new(sessions) };
             if self.users.len() == self.users.capacity() {
                 // By a quarter, not by doubling: most rooms are small and stay so, and half of a table would stand empty.
                 self.users.reserve_exact(self.users.len() / 4 + 4);
@@ -165,11 +204,11 @@ impl OnlineTable {
             return (place, Came::First);
         };
         let entry = &mut self.users[place as usize];
-        let came = match entry.sessions.get() {
+        let came = match entry.sessions() {
             Sessions::One(one) if one == conn => Came::Already,
             Sessions::One(one) => {
                 let list = self.several.insert(vec![one, conn]) as u32;
-                entry.sessions = Packed::new(Sessions::Several(list));
+                entry.set_sessions(Sessions::Several(list));
                 Came::Another
             }
             Sessions::Several(list) => {
@@ -184,8 +223,8 @@ impl OnlineTable {
             Sessions::Away { .. } => {
                 // After a while without connections the user may be known by a new allocation.
                 entry.user = user.clone();
-                entry.granted = None;
-                entry.sessions = Packed::new(Sessions::One(conn));
+                entry.grant(None);
+                entry.set_sessions(Sessions::One(conn));
                 Came::Returned
             }
         };
@@ -198,9 +237,9 @@ impl OnlineTable {
     /// Takes a subscribed session away. True if it was the last: then `go_away` or `remove` must follow.
     pub fn part(&mut self, place: u32, conn: ConnRef) -> bool {
         let entry = &mut self.users[place as usize];
-        let is_last = match entry.sessions.get() {
+        let is_last = match entry.sessions() {
             Sessions::One(_) => {
-                entry.sessions = Packed::new(Sessions::Away { until_ms: 0 });
+                entry.set_sessions(Sessions::Away { until_ms: 0 });
                 true
             }
             Sessions::Several(list) => {
@@ -208,7 +247,7 @@ impl OnlineTable {
                 sessions.retain(|&one| one != conn);
                 if let [last] = sessions[..] {
                     self.several.remove(list as usize);
-                    entry.sessions = Packed::new(Sessions::One(last));
+                    entry.set_sessions(Sessions::One(last));
                 }
                 false
             }
@@ -220,7 +259,7 @@ impl OnlineTable {
 
     /// Lets a user without sessions stay until then.
     pub fn go_away(&mut self, place: u32, until_ms: u64) {
-        self.users[place as usize].sessions = Packed::new(Sessions::Away { until_ms });
+        self.users[place as usize].set_sessions(Sessions::Away { until_ms });
         self.graces.push_back((until_ms, place));
     }
 
@@ -239,8 +278,8 @@ impl OnlineTable {
     /// A user whose grace is over, if any.
     pub fn pop_grace(&mut self, now_ms: u64) -> Option<u32> {
         while let Some((until_ms, place)) = self.graces.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
-            let away = Packed::new(Sessions::Away { until_ms });
-            if self.users.get(place as usize).is_some_and(|entry| entry.sessions == away) {
+            let away = Sessions::Away { until_ms };
+            if self.users.get(place as usize).is_some_and(|entry| entry.sessions() == away) {
                 return Some(place);
             }
         }
@@ -290,12 +329,28 @@ mod tests {
     }
 
     #[test]
+    fn notes_and_sessions_do_not_touch_each_other() {
+        let user = UserRef::new(User::new("anna", None));
+        let mut entry = Online { user, packed: Packed::new(Sessions::One(conn(7))) };
+        for role in GRANTS {
+            for is_member in [true, false] {
+                for sessions in [Sessions::One(conn(u32::MAX)), Sessions::Several(3), Sessions::Away { until_ms: 9 }] {
+                    entry.grant(role);
+                    entry.set_member(is_member);
+                    entry.set_sessions(sessions);
+                    assert_eq!((entry.granted(), entry.is_member(), entry.sessions()), (role, is_member, sessions));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn packed_sessions_round_trip() {
         for sessions in [
             Sessions::One(ConnRef { slot: u32::MAX, generation: u16::MAX, shard: SHARDS_MAX - 1 }),
             Sessions::One(ConnRef { slot: 0, generation: 1, shard: 0 }),
             Sessions::Several(u32::MAX),
-            Sessions::Away { until_ms: 1 << 60 },
+            Sessions::Away { until_ms: 1 << 57 },
         ] {
             assert_eq!(Packed::new(sessions).get(), sessions);
         }

@@ -13,12 +13,9 @@ use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Online {
-    /// As others see the user. Who was not active since sign-in counts from the join.
+    /// As others see the user.
     pub(super) fn listed(&self, now: Now) -> OnlineUser<'_> {
-        let last_s = match self.user.last_active_s.load(Relaxed) {
-            0 => self.joined_s,
-            last_s => last_s,
-        };
+        let last_s = self.user.last_active_s.load(Relaxed);
         let is_idle = now.unix_ms / 1_000 >= u64::from(last_s) + u64::from(IDLE_AFTER_S);
         let status = if is_idle { Status::Idle } else { Status::Online };
         OnlineUser { user: &self.user, status, last_activity_ms: u64::from(last_s) * 1_000 }

@@ -52,7 +52,7 @@ impl Room {
     /// The role that a member has, as far as it is known here: an ordinary member of a public room is known only after writing
     /// something while online.
     pub(super) fn stored_role(&self, user_id: &str) -> Option<Role> {
-        let is_member = || self.online.find(user_id).is_some_and(|place| self.online.get(place).is_member);
+        let is_member = || self.online.find(user_id).is_some_and(|place| self.online.get(place).is_member());
         self.roles.get(user_id).or_else(|| is_member().then_some(Role::Member))
     }
 
@@ -63,7 +63,7 @@ impl Room {
         if self.row.kind == RoomType::Direct {
             return stored;
         }
-        let granted = self.online.find(caller.user.id()).and_then(|place| self.online.get(place).granted);
+        let granted = self.online.find(caller.user.id()).and_then(|place| self.online.get(place).granted());
         stored.max(granted).max(global(caller.role))
     }
 

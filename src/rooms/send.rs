@@ -83,7 +83,7 @@ impl Room {
             if append.make_member {
                 self.row.member_count += u64::from(became_member);
                 if let Some(place) = self.online.find(&event.user_id) {
-                    self.online.get_mut(place).is_member = true;
+                    self.online.get_mut(place).set_member(true);
                 }
             }
             return self.record(cx, event, offset, waiter.read_at_ns);
