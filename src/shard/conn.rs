@@ -128,8 +128,6 @@ pub struct Active {
     /// Malformed messages, and when counting them began (R-ENV-3).
     pub invalid: u32,
     pub invalid_since_ms: u64,
-    /// Bucket against floods, as a TAT (R-CHAT-5).
-    pub flood_tat_ns: u64,
     /// Listed in `Core::cooling`.
     pub is_cooling: bool,
     /// Tick since which nothing could be sent, 0 while not blocked.
@@ -178,7 +176,6 @@ impl Active {
     /// Buckets are full and counts have lapsed: nothing in it must be remembered for its time alone.
     pub fn is_cool(&self, now_ns: u64, now_ms: u64) -> bool {
         self.live_tat_ns <= now_ns
-            && self.flood_tat_ns <= now_ns
             && (self.invalid == 0 || now_ms.saturating_sub(self.invalid_since_ms) > crate::limits::INVALID_WINDOW_MS)
     }
 

@@ -211,6 +211,7 @@ impl<P: Plane> Core<P> {
             self.buffers.give_back(active.outbox.bytes);
         }
         self.wheel.cancel(slot);
+        self.floods.forget(slot);
         self.plane.close(slot);
     }
 
