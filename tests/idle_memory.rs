@@ -14,8 +14,8 @@ use support::{Client, Server, Settings, connect_from, eventually, join_data, mes
 /// Bytes of resident memory per connection.
 const BYTES_MAX: u64 = 256;
 
-const FEW: usize = 1_000;
-const MANY: usize = 9_000;
+const FEW: usize = 2_000;
+const MANY: usize = 18_000;
 const ROOM_MEMBERS: usize = 100;
 /// Messages of each of the few.
 const WARM_UP: usize = 6;

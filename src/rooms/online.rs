@@ -153,6 +153,10 @@ impl OnlineTable {
         let Some(place) = self.find(user.id()) else {
             let sessions = Packed::new(Sessions::One(conn));
             let entry = Online { user: user.clone(), sessions, joined_s: now_s, granted: None, is_member: false };
+            if self.users.len() == self.users.capacity() {
+                // By a quarter, not by doubling: most rooms are small and stay so, and half of a table would stand empty.
+                self.users.reserve_exact(self.users.len() / 4 + 4);
+            }
             let place = self.users.insert(entry) as u32;
             let users = &self.users;
             let hash = |&place: &u32| name_hash(users[place as usize].user.id());

@@ -69,6 +69,8 @@ pub struct Conn {
     pub address: u32,
     /// 1.. ; counts up when the slot is reused.
     pub generation: u16,
+    /// Messages lately, less what time has taken off: see `Flood` (R-CHAT-5).
+    pub flood: u16,
     pub stage: Stage,
     pub flags: u8,
     pub role: GlobalRole,
@@ -92,6 +94,7 @@ impl Conn {
             spoke: 0,
             round: 0,
             generation,
+            flood: 0,
             stage: Stage::Free,
             flags: 0,
             role: GlobalRole::None,

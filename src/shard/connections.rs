@@ -211,7 +211,6 @@ impl<P: Plane> Core<P> {
             self.buffers.give_back(active.outbox.bytes);
         }
         self.wheel.cancel(slot);
-        self.floods.forget(slot);
         self.plane.close(slot);
     }
 

@@ -142,7 +142,6 @@ struct Core<P: Plane> {
     admitted: Vec<ConnRef>,
 
     charge: charge::Charge,
-    floods: charge::Floods,
     counters: Counters,
     histograms: ShardHistograms,
     drain: Option<drain::Drain>,
@@ -210,7 +209,6 @@ impl<P: Plane> Shard<P> {
                 departures: Vec::new(),
                 admitted: Vec::new(),
                 charge: charge::Charge::default(),
-                floods: charge::Floods::default(),
                 counters: Counters::default(),
                 histograms: ShardHistograms::default(),
                 drain: None,

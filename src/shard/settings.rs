@@ -21,7 +21,7 @@ pub struct Settings {
     pub live: Rate,
     pub commands: Rate,
     /// What one connection may send before it is closed 4104: ten times `commands`.
-    pub flood: Rate,
+    pub flood: Flood,
     pub session_token_ms: u64,
     pub heartbeat_ms: u64,
     pub expose_email: bool,
@@ -29,6 +29,26 @@ pub struct Settings {
     pub drain_interval: u32,
     pub drain_deadline: u32,
     pub retry_max_ms: u64,
+}
+
+/// When a connection's messages are a flood: ten times `limits.commands` (R-CHAT-5).
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    /// Messages at once; 0 = off.
+    pub level_max: u16,
+    /// What a tick takes off the level.
+    pub per_tick: u32,
+}
+
+impl Flood {
+    fn new(commands: u64) -> Flood {
+        let messages = commands.saturating_mul(10);
+        let per_tick = messages.saturating_mul(limits::TICK_MS) / limits::COMMANDS_WINDOW_MS;
+        Flood {
+            level_max: u16::try_from(messages).unwrap_or(u16::MAX),
+            per_tick: u32::try_from(per_tick.max(1)).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// Clients are told to send `heartbeat` this often (R-CONN-3).
@@ -54,7 +74,7 @@ impl From<&Config> for Settings {
             },
             live: Rate::with_burst(limit.live, 1000, limit.live_burst),
             commands: Rate::per(limit.commands, limits::COMMANDS_WINDOW_MS),
-            flood: Rate::per(limit.commands.saturating_mul(10), limits::COMMANDS_WINDOW_MS),
+            flood: Flood::new(limit.commands),
             session_token_ms: config.session.token_s * 1000,
             heartbeat_ms: HEARTBEAT_MS,
             expose_email: config.privacy.expose_email,

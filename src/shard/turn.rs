@@ -92,7 +92,6 @@ impl<P: Plane> Shard<P> {
         self.core.tick = tick;
         self.core.expire_connections();
         self.core.retire_cooled();
-        self.core.floods.sweep(self.core.now.mono_ns);
         self.settle_rooms();
         let mut due = std::mem::take(&mut self.due);
         self.core.room_timers.expire(tick, |timer| due.push(timer));
