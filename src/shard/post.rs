@@ -297,7 +297,7 @@ pub(super) mod tests {
     pub fn open(shard: &mut Shard<SimPlane>, net: &SimNet) -> (Slot, ClientId) {
         let (socket, client) = net.connect();
         let opening = Opening {
-            response: Vec::new(),
+            response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
             identity: None,
             received: Vec::new(),
             address: None,

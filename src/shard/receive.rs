@@ -134,6 +134,7 @@ impl<P: Plane> Core<P> {
         self.counters.messages_invalid += 1;
         self.counters.commands_refused.add(Code::InvalidFormat, 1);
         let now_ms = self.now.mono_ms();
+        self.cool(slot);
         let active = self.active(slot);
         if now_ms.saturating_sub(active.invalid_since_ms) > limits::INVALID_WINDOW_MS {
             (active.invalid, active.invalid_since_ms) = (0, now_ms);
