@@ -22,7 +22,7 @@ use throng::store::memory::Memory;
 use throng::store::port::{Done, ReadJob, Reader, StorePort, WriteJob, Writer};
 
 /// Bytes per connection that the shard may ask for as connections come. Its tables, which are reserved whole at the start, cost
-/// 108 bytes more for each connection that uses them: 56 for the record, 24 for a subscription, 12 for the timer, 16 in the plane.
+/// 104 bytes more for each connection that uses them: 56 for the record, 24 for a subscription, 12 for the timer, 12 in the plane.
 const BYTES_MAX: f64 = 170.0;
 
 /// By size of the block, in steps of 16 bytes; larger ones together.
