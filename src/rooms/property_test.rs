@@ -11,7 +11,11 @@ use crate::base::rate::Rate;
 use crate::base::user::GlobalRole;
 use crate::store::port::{EventKind, Role, RoomType};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// One seed, so that a run repeats. For a hunt, put another number here.
+const SEED: u64 = 2;
 
 const ROOMS: [&str; 3] = ["lobby", "club", "hall"];
 const USERS: [&str; 4] = ["anna", "berta", "carla", "boss"];
@@ -314,7 +318,7 @@ fn client(world: &mut World, device: usize) -> Client {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, rng_seed: RngSeed::Fixed(SEED), ..ProptestConfig::default() })]
     #[test]
     fn any_order_of_commands_and_answers_keeps_the_promises(steps in prop::collection::vec(step(), 1..250)) {
         let mut checker = Checker::new();
