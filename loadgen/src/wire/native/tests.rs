@@ -100,10 +100,6 @@ fn errors_say_what_was_refused() {
     assert_eq!(refused("null"), (None, None));
 }
 
-fn chat(number: u32, offset: u64) -> Json {
-    json!({"id": "msg_01M867TF92RYVQ3A0BT37NHE3K", "message": stamp_text(Stamp { number, ..STAMP }), "offset": offset})
-}
-
 /// Keys in the server's order, which `serde_json` would not keep.
 fn state(list: &str, items: &[String], recovered: Option<bool>) -> String {
     let recovered = recovered.map(|recovered| format!("\"recovered\":{recovered},")).unwrap_or_default();
