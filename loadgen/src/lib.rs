@@ -18,4 +18,5 @@
 
 pub mod result;
 pub mod scenario;
+pub mod server;
 pub mod stamp;
