@@ -19,3 +19,4 @@
 pub mod result;
 pub mod scenario;
 pub mod stamp;
+pub mod wire;
