@@ -18,4 +18,5 @@
 
 pub mod result;
 pub mod scenario;
+pub mod schedule;
 pub mod stamp;
