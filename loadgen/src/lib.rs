@@ -18,5 +18,6 @@
 
 pub mod result;
 pub mod scenario;
+pub mod schedule;
 pub mod stamp;
 pub mod wire;
