@@ -9,6 +9,7 @@
 //! owner             which process listens on a port
 //! witness           what the server says itself: /histograms and /metrics
 //! ```
+use crate::wire::Dialect;
 use std::net::{Ipv4Addr, SocketAddr};
 
 pub mod addresses;
@@ -28,14 +29,6 @@ pub use process::Process;
 pub use running::Running;
 pub use signer::Signer;
 pub use witness::Snapshot;
-
-/// The protocol that a server speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    Native,
-    SocketIo,
-    Nchan,
-}
 
 /// Everything a client needs to know to put a server under load.
 #[derive(Clone, Debug)]
