@@ -18,5 +18,7 @@
 
 pub mod result;
 pub mod scenario;
+pub mod schedule;
+pub mod server;
 pub mod stamp;
 pub mod wire;
