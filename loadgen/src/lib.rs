@@ -19,5 +19,6 @@
 pub mod result;
 pub mod scenario;
 pub mod schedule;
+pub mod server;
 pub mod stamp;
 pub mod wire;
