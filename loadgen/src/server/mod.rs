@@ -9,7 +9,6 @@
 //! owner             which process listens on a port
 //! witness           what the server says itself: /histograms and /metrics
 //! ```
-use crate::wire::Dialect;
 use std::net::{Ipv4Addr, SocketAddr};
 
 pub mod addresses;
@@ -29,6 +28,8 @@ pub use process::Process;
 pub use running::Running;
 pub use signer::Signer;
 pub use witness::Snapshot;
+
+pub use crate::wire::Dialect;
 
 /// Everything a client needs to know to put a server under load.
 #[derive(Clone, Debug)]
