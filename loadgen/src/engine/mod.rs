@@ -143,10 +143,11 @@ pub fn run(options: &EngineOptions, control: &Control) -> Result<EngineOutcome, 
                     sum.totals.merge(outcome.totals);
                 }
                 // The first cause rather than its consequence.
-                Err(error) => match (&failure, &error) {
-                    (None | Some(EngineError::Aborted), _) => failure = Some(error),
-                    _ => {}
-                },
+                Err(error) => {
+                    if matches!(failure, None | Some(EngineError::Aborted)) {
+                        failure = Some(error);
+                    }
+                }
             }
         }
         if let Some(failure) = failure {
