@@ -20,4 +20,6 @@ pub mod check;
 pub mod result;
 pub mod scenario;
 pub mod schedule;
+pub mod server;
 pub mod stamp;
+pub mod wire;

@@ -178,6 +178,7 @@ pub fn total(parts: impl IntoIterator<Item = Integrity>) -> Integrity {
             reordered,
             foreign,
             closed_slow,
+            unanswered,
             offset_faults,
             examples,
         } = part;
@@ -191,6 +192,7 @@ pub fn total(parts: impl IntoIterator<Item = Integrity>) -> Integrity {
         all.reordered += reordered;
         all.foreign += foreign;
         all.closed_slow += closed_slow;
+        all.unanswered += unanswered;
         all.offset_faults += offset_faults;
         all.examples.extend(examples);
     }
