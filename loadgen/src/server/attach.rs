@@ -1,6 +1,5 @@
 //! A server that runs already: its address, its process if it is on this machine, its key.
-use super::{ServerError, Signer, Target, addresses, http_get, owner, witness};
-use crate::wire::Dialect;
+use super::{Dialect, ServerError, Signer, Target, addresses, http_get, owner, witness};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
