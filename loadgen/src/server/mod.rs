@@ -9,6 +9,7 @@
 //! owner             which process listens on a port
 //! witness           what the server says itself: /histograms and /metrics
 //! ```
+use crate::wire::Dialect;
 use std::net::{Ipv4Addr, SocketAddr};
 
 pub mod addresses;
