@@ -17,6 +17,7 @@
 //! and histograms are merged, laid beside what the server itself says, judged, and written down as one [`result::RunResult`].
 
 pub mod check;
+pub mod engine;
 pub mod peers;
 pub mod result;
 pub mod scenario;

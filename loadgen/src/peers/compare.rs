@@ -148,8 +148,7 @@ pub struct Comparison {
 
 /// Compares all other sides with Throng's, the first of that choice.
 pub fn compare(sides: &[Side]) -> Comparison {
-    let mut comparison = Comparison::default();
-    comparison.notes = sides.iter().flat_map(notes).collect();
+    let mut comparison = Comparison { notes: sides.iter().flat_map(notes).collect(), ..Comparison::default() };
     let Some(throng) = sides.iter().find(|side| side.choice == PeerChoice::Throng) else { return comparison };
     comparison.scenario = throng.results.first().map(|result| result.scenario.name.clone()).unwrap_or_default();
     for other in sides.iter().filter(|side| side.choice != PeerChoice::Throng) {

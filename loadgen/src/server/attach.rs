@@ -1,5 +1,6 @@
 //! A server that runs already: its address, its process if it is on this machine, its key.
-use super::{Dialect, ServerError, Signer, Target, addresses, http_get, owner, witness};
+use super::{ServerError, Signer, Target, addresses, http_get, owner, witness};
+use crate::wire::Dialect;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! Starts a Throng for one run: development mode on loopback, limits against abuse off, on its own cores.
 use super::running::{Running, Start, make_folder};
-use super::{Dialect, ServerError, Signer, Target, addresses, http_get};
+use super::{ServerError, Signer, Target, addresses, http_get};
 use crate::scenario::ServerSettings;
+use crate::wire::Dialect;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

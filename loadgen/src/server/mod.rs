@@ -9,6 +9,7 @@
 //! owner             which process listens on a port
 //! witness           what the server says itself: /histograms and /metrics
 //! ```
+use crate::wire::Dialect;
 use std::net::{Ipv4Addr, SocketAddr};
 
 pub mod addresses;
@@ -19,6 +20,8 @@ mod owner;
 pub mod process;
 pub mod running;
 pub mod signer;
+pub mod slab;
+pub use slab::slab;
 pub mod witness;
 
 pub use attach::{Attach, attach};
@@ -28,8 +31,6 @@ pub use process::Process;
 pub use running::Running;
 pub use signer::Signer;
 pub use witness::Snapshot;
-
-pub use crate::wire::Dialect;
 
 /// Everything a client needs to know to put a server under load.
 #[derive(Clone, Debug)]
