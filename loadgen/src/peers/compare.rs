@@ -30,7 +30,7 @@ impl PeerChoice {
 pub enum Measure {
     /// CPU time of the server in the measured window, user and system, by deliveries made, µs.
     CpuPerDelivery,
-    /// The same by messages that the server received: events and heartbeats.
+    /// The same by messages that were sent to the server, of every kind.
     CpuPerMessage,
     /// From the intended time of an event to its delivery; of a heartbeat to its answer where no event was delivered; ms.
     LatencyP50,
@@ -81,7 +81,7 @@ impl Measure {
         };
         match self {
             Measure::CpuPerDelivery => per(cpu_us()?, counts.measured_delivered),
-            Measure::CpuPerMessage => per(cpu_us()?, counts.measured_sent + counts.measured_heartbeats),
+            Measure::CpuPerMessage => per(cpu_us()?, counts.measured_sent),
             Measure::LatencyP50 => per(latency()?.p50 as f64, 1_000_000),
             Measure::LatencyP99 => per(latency()?.p99 as f64, 1_000_000),
             Measure::RssPerConnection => {
