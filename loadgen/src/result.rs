@@ -138,6 +138,10 @@ pub struct Integrity {
     pub lost_live: u64,
     /// Of `lost_live`: what the server says it skipped for slow readers.
     pub skipped_live: u64,
+    /// Messages sent while their receiver was away, and so neither expected nor lost (of live ones all, of durable ones where the
+    /// server did not recover them).
+    #[serde(default)]
+    pub missed_away: u64,
     pub duplicated: u64,
     pub reordered: u64,
     /// Deliveries with a stamp nobody sent, or in the wrong room.
@@ -147,7 +151,7 @@ pub struct Integrity {
     /// Heartbeats that no answer came to, though the connection held.
     #[serde(default)]
     pub unanswered: u64,
-    /// Durable offsets that jumped, went back, or changed their epoch.
+    /// Durable offsets that did not grow, or changed their epoch. (They may jump: other events take offsets too.)
     pub offset_faults: u64,
     /// The first faults, one sentence each.
     pub examples: Vec<String>,

@@ -153,6 +153,16 @@ impl Dialect {
         upgrade::answer(head)
     }
 
+    /// Whether the server says `Incoming::Ready` by itself, once it knows who has come.
+    pub const fn greets(self) -> bool {
+        !matches!(self, Dialect::Nchan)
+    }
+
+    /// Whether rooms are joined by commands; otherwise the request has named the room.
+    pub const fn joins(self) -> bool {
+        !matches!(self, Dialect::Nchan)
+    }
+
     /// Appends complete masked frames; none where the dialect has no word for the command.
     pub fn write(self, command: &Command<'_>, out: &mut Vec<u8>) {
         match (command, self) {
