@@ -21,8 +21,11 @@ pub use svg::{STYLE, standalone};
 pub struct Chart {
     /// Read by screen readers; the visible heading is the page's.
     pub title: String,
+    /// px of the drawing; on a page it scales with its container.
     pub width: f64,
     pub height: f64,
+    /// Least room to the left and right of the plot, px: charts of a column with the same margins have the same time axis.
+    pub margins: (f64, f64),
     pub x: Axis,
     pub y: Axis,
     pub series: Vec<Series>,
@@ -92,6 +95,7 @@ impl Chart {
             title: title.to_owned(),
             width: 1040.0,
             height: 320.0,
+            margins: (0.0, 0.0),
             x,
             y,
             series: Vec::new(),
@@ -103,6 +107,10 @@ impl Chart {
 
     pub fn size(self, width: f64, height: f64) -> Chart {
         Chart { width, height, ..self }
+    }
+
+    pub fn margins(self, left: f64, right: f64) -> Chart {
+        Chart { margins: (left, right), ..self }
     }
 
     pub fn hints(self) -> Chart {

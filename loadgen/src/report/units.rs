@@ -91,6 +91,14 @@ pub fn bytes(value: f64) -> String {
     scaled(value, &BYTES, 1024.0, |value| if value.fract() == 0.0 { trimmed(value, 0) } else { digits(value) })
 }
 
+/// Unix ms as `2026-03-01 12:34:56 UTC`.
+pub fn utc(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let Ok(at) = time::OffsetDateTime::from_unix_timestamp(seconds) else { return "–".to_owned() };
+    let (date, month) = (at.date(), u8::from(at.month()));
+    format!("{}-{month:02}-{:02} {:02}:{:02}:{:02} UTC", date.year(), date.day(), at.hour(), at.minute(), at.second())
+}
+
 fn scaled(mut value: f64, units: &[&str], step: f64, write: impl Fn(f64) -> String) -> String {
     let mut at = 0;
     // What would be rounded up to a whole step belongs to the next unit: 1.00 ms, not 1000 µs.
@@ -146,6 +154,11 @@ mod tests {
         assert_eq!([0.0, 0.031_23, 12.5, 248_312.4].map(rate), ["0", "0.0312", "12.5", "248,312"]);
         assert_eq!(Unit::Ratio.figure(1.777), "1.78×");
         assert_eq!(Unit::Duration.figure(f64::NAN), "–");
+    }
+
+    #[test]
+    fn moments_are_in_utc() {
+        assert_eq!([0, 1_709_251_199_999, u64::MAX].map(utc), ["1970-01-01 00:00:00 UTC", "2024-02-29 23:59:59 UTC", "–"]);
     }
 
     #[test]

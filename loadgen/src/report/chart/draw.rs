@@ -12,6 +12,8 @@ const BANDS_PX: f64 = 18.0;
 const LINE_PX: f64 = 15.0;
 /// Points of a thinned line are at least this far apart.
 const COLUMN_PX: f64 = 1.5;
+/// A line that ends so far from the right edge has its name beside its end.
+const EARLY_PX: f64 = 60.0;
 /// Least width of a column with a hint of its own.
 const HINT_PX: f64 = 9.0;
 
@@ -34,6 +36,16 @@ pub(super) fn chart(chart: &Chart) -> String {
         frame.hints(&mut svg, chart);
     }
     svg.finish()
+}
+
+impl Style {
+    fn class(self) -> &'static str {
+        match self {
+            Style::Dashed => "line dashed",
+            Style::Thin => "line thin",
+            Style::Line | Style::Area | Style::Dots => "line",
+        }
+    }
 }
 
 struct Frame {
@@ -70,27 +82,24 @@ impl Frame {
         let named: Vec<String> =
             if chart.series.len() > 1 { chart.series.iter().map(|s| s.name.clone()).collect() } else { Vec::new() };
         let right = chart.width - if named.is_empty() { 14.0 } else { widest(named) + 32.0 };
-        let left = left.min(chart.width / 3.0);
-        let right = right.max(chart.width / 2.0);
+        let left = left.max(chart.margins.0).min(chart.width / 3.0);
+        let right = right.min(chart.width - chart.margins.1).max(chart.width / 2.0);
         let x = chart.x.fit(points().map(|point| point.0).chain(marked_x).chain(banded), left, right)?;
         Some(Frame { left, right, top, bottom, x, y, x_unit: chart.x.unit, y_unit: chart.y.unit })
     }
 
     fn bands(&self, svg: &mut Svg, chart: &Chart) {
         let from_y = self.top - BANDS_PX;
-        let mut free_from = f64::MIN;
         for band in &chart.bands {
             let (from, to) = (self.x.pixel_within(band.from), self.x.pixel_within(band.to));
             if band.is_shaded {
                 svg.rect("band", (from, from_y), (to - from, self.bottom - from_y), Some(&band.name));
             }
-            let middle = (from + to) / 2.0;
-            let half = text_px(&band.name) / 2.0;
-            // A narrow band may lend from its neighbours what they do not need.
-            let at = middle.clamp(self.left + half, (self.right - half).max(self.left + half));
-            if to - from >= half.min(24.0) && at - half >= free_from {
-                svg.text("middle axis", (at, self.top - 5.0), &band.name);
-                free_from = at + half + 8.0;
+            if from > self.left {
+                svg.line("edge", (from, from_y), (from, self.bottom));
+            }
+            if to - from > text_px(&band.name) {
+                svg.text("middle axis", ((from + to) / 2.0, self.top - 5.0), &band.name);
             }
         }
     }
@@ -145,12 +154,7 @@ impl Frame {
                 svg.polygon(&format!("area {tone}"), &closed);
             }
             if series.style != Style::Dots && run.len() > 1 {
-                let look = match series.style {
-                    Style::Dashed => "line dashed",
-                    Style::Thin => "line thin",
-                    _ => "line",
-                };
-                svg.polyline(&format!("{look} {tone}"), &run);
+                svg.polyline(&format!("{} {tone}", series.style.class()), &run);
             } else if !has_dots {
                 // A point on its own between gaps has no line to be part of.
                 run.iter().for_each(|&point| svg.dot(&format!("dot {tone}"), point, 2.5, None));
@@ -188,26 +192,46 @@ impl Frame {
         }
     }
 
-    /// Names of the series at the ends of their lines, pushed apart where they would overlap.
+    /// Names of the series: beside the end of a line that ends early, otherwise to the right of the plot at the height of the
+    /// line, pushed apart where they would overlap.
     fn names(&self, svg: &mut Svg, chart: &Chart) {
         if chart.series.len() < 2 {
             return;
         }
-        let end =
-            |series: &Series| series.points.iter().rev().find_map(|&point| self.place(point)).map(|place| place.1);
-        let mut names: Vec<_> = chart.series.iter().filter_map(|series| Some((end(series)?, series))).collect();
-        // The last drawn comes first among equals: it is the one that lies on top.
-        names.reverse();
-        names.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let floor = self.bottom - LINE_PX * names.len().saturating_sub(1) as f64;
-        let mut free_from = self.top;
-        for (at, (wanted, _)) in names.iter_mut().enumerate() {
-            *wanted = wanted.min(floor + LINE_PX * at as f64).max(free_from);
-            free_from = *wanted + LINE_PX;
+        // Where a run is winding down its lines fall together: the height is that of the last stretch that is not shaded.
+        let clear_to = chart.bands.iter().rev().find(|band| !band.is_shaded).map_or(f64::INFINITY, |band| band.to);
+        let end = |series: &Series, limit: f64| {
+            let points = series.points.iter().rev().filter(|point| point.0 < limit);
+            points.into_iter().find_map(|&point| self.place(point))
+        };
+        let mut outside = Vec::new();
+        let mut inside: Vec<(f64, f64, f64)> = Vec::new();
+        for series in &chart.series {
+            let Some((x, y)) = end(series, clear_to).or_else(|| end(series, f64::INFINITY)) else { continue };
+            let width = text_px(&series.name);
+            if self.right - x < EARLY_PX || x + width + 8.0 > self.right {
+                outside.push((y, series));
+                continue;
+            }
+            let mut y = y;
+            while inside.iter().any(|&(from, to, other)| x < to && x + width > from && (y - other).abs() < LINE_PX) {
+                y += LINE_PX;
+            }
+            inside.push((x, x + width, y));
+            svg.text("start halo", (x + 7.0, y + 4.0), &series.name);
         }
-        for (y, series) in names {
-            let look = if series.style == Style::Dashed { "line dashed" } else { "line" };
-            svg.line(&format!("{look} {}", series.tone.class()), (self.right + 7.0, y), (self.right + 21.0, y));
+        outside.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let floor = self.bottom - LINE_PX * outside.len().saturating_sub(1) as f64;
+        let mut free_from = self.top;
+        for (at, (y, series)) in outside.into_iter().enumerate() {
+            let y = y.min(floor + LINE_PX * at as f64).max(free_from);
+            free_from = y + LINE_PX;
+            let look = format!("{} {}", series.style.class(), series.tone.class());
+            if series.style == Style::Dots {
+                svg.dot(&format!("dot {}", series.tone.class()), (self.right + 14.0, y), 3.5, None);
+            } else {
+                svg.line(&look, (self.right + 7.0, y), (self.right + 21.0, y));
+            }
             svg.text("start", (self.right + 26.0, y + 4.0), &series.name);
         }
     }
