@@ -155,7 +155,7 @@ fn panel(comparison: &Comparison, servers: &[&str], metric: &str) -> Panel {
             note,
         });
     }
-    Panel { metric: metric.to_owned(), better: better(metric), words: words(comparison, servers, metric), svg: bars.svg() }
+    Panel { metric: metric::words(metric), better: better(metric), words: words(comparison, servers, metric), svg: bars.svg() }
 }
 
 /// What the bars say of the first server; nothing where the runs themselves differ more than the servers.

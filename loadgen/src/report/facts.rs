@@ -1,7 +1,7 @@
 //! What a result says, in words and figures: the sections that the text table and the HTML page both show.
 use super::metric;
 use super::units::{Unit, bytes, count, duration, rate, utc};
-use crate::result::{Latency, Outcome, Percentiles, RunResult, Timed};
+use crate::result::{Integrity, Latency, Outcome, Percentiles, RunResult, Timed};
 
 /// A small table. The first column holds names, the others figures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -221,6 +221,11 @@ pub(super) fn latency(result: &RunResult) -> Grid {
 fn differ(a: &Percentiles, b: &Percentiles) -> bool {
     let pairs = [(a.p50, b.p50), (a.p90, b.p90), (a.p99, b.p99), (a.p999, b.p999), (a.p9999, b.p9999), (a.max, b.max)];
     pairs.iter().any(|&(a, b)| a.abs_diff(b) * 20 > a.max(b))
+}
+
+/// Deliveries that were not as they had to be.
+pub(super) fn faults(integrity: &Integrity) -> u64 {
+    integrity.unexplained() + integrity.duplicated + integrity.reordered + integrity.foreign + integrity.offset_faults
 }
 
 /// One line: were all deliveries right?

@@ -116,7 +116,8 @@ fn story(result: &RunResult) -> Vec<String> {
         };
         story.push(format!("Every one of {} deliveries was checked: none was lost, doubled or out of order.{but}", count(integrity.expected)));
     } else if integrity.expected > 0 {
-        story.push(format!("Of {} deliveries, some were not right: see below.", count(integrity.expected)));
+        let faults = count(facts::faults(integrity));
+        story.push(format!("Of {} deliveries {faults} were lost, doubled or misplaced.", count(integrity.expected)));
     }
     if let (Some(used), Some(memory)) = (facts::server_cores(result), facts::rss_per_connection(result)) {
         let of = if result.server.cores.is_empty() { String::new() } else { format!(" of the {} it had", result.server.cores.len()) };
@@ -138,7 +139,7 @@ fn cards(result: &RunResult) -> Vec<Card> {
     }
     let integrity = &result.integrity;
     if integrity.expected > 0 {
-        let faults = integrity.unexplained() + integrity.duplicated + integrity.reordered + integrity.foreign + integrity.offset_faults;
+        let faults = facts::faults(integrity);
         card(count(faults), "deliveries lost, doubled or misplaced", faults > 0);
     }
     if let Some(ns) = facts::cpu_ns_per_delivery(result).filter(|_| counts.measured_delivered > 0) {

@@ -19,6 +19,12 @@ pub fn bound(name: &str, bound: &str) -> String {
     }
 }
 
+/// The name without its unit: `server.cpu_us_per_delivery` is `server cpu per delivery`.
+pub fn words(name: &str) -> String {
+    let words = name.split(['.', '_']).filter(|word| !matches!(*word, "ns" | "us" | "ms" | "bytes"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Unit of a metric, and by what a value is to be multiplied to be in it.
 pub fn unit(name: &str) -> Option<(Unit, f64)> {
     let last = name.rsplit('.').next().unwrap_or(name);
@@ -72,6 +78,7 @@ mod tests {
         assert_eq!(bound("latency.p99_ms", "≤ 5"), "≤ 5.00 ms");
         assert_eq!(bound("lost", "0"), "0");
         assert_eq!(bound("lost", "at most a few"), "at most a few");
+        assert_eq!(words("server.cpu_us_per_delivery"), "server cpu per delivery");
         assert!(is_more_better("connects_per_second") && !is_more_better("latency.p99_ms") && !is_more_better("lost"));
     }
 }

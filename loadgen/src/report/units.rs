@@ -36,7 +36,7 @@ impl Unit {
             Unit::Bytes => bytes(value),
             Unit::Cores => format!("{value:.2}"),
             Unit::Percent => format!("{} %", digits(value)),
-            Unit::Ratio => format!("{value:.2}×"),
+            Unit::Ratio => format!("{}×", digits(value)),
             Unit::Of(word) => format!("{} {word}", rate(value)),
         }
     }

@@ -28,6 +28,8 @@ pub struct Bar {
 
 const ROW_PX: f64 = 30.0;
 const BAR_PX: f64 = 16.0;
+/// Bold text is so much wider.
+const BOLD: f64 = 1.15;
 
 impl Bars {
     pub fn new(title: &str, unit: Unit) -> Bars {
@@ -52,7 +54,7 @@ impl Bars {
         let widest = |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text_px(&text)).fold(0.0, f64::max);
         let left = widest(&mut self.bars.iter().map(|bar| bar.name.clone())).clamp(40.0, self.width / 3.0) + 12.0;
         let behind = widest(&mut self.bars.iter().map(|bar| format!("{}  {}", self.unit.figure(bar.value), bar.note)));
-        let right = (self.width - behind - 20.0).max(left + 40.0);
+        let right = (self.width - behind * BOLD - 20.0).max(left + 40.0);
 
         let ends = self.bars.iter().flat_map(|bar| [bar.value, bar.spread.map_or(f64::NAN, |spread| spread.1)]);
         let ends = ends.chain(self.lines.iter().map(|line| line.0)).chain([0.0]);
@@ -82,7 +84,7 @@ impl Bars {
             let value = self.unit.figure(bar.value);
             svg.text("start strong", (outer + 8.0, middle + 4.0), &value);
             if !bar.note.is_empty() {
-                svg.text("start axis", (outer + 16.0 + text_px(&value), middle + 4.0), &bar.note);
+                svg.text("start axis", (outer + 16.0 + text_px(&value) * BOLD, middle + 4.0), &bar.note);
             }
         }
         for (value, label) in &self.lines {
