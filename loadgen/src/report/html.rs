@@ -1,5 +1,6 @@
 //! The result as one HTML file: words for a manager first, then plots, tables, and how to repeat it.
-use super::facts::{self, Grid};
+use super::facts;
+use super::grids::{self, Grid};
 use super::plots::{self, Plot};
 use super::units::{Unit, bytes, count, duration, rate};
 use super::{chart, metric};
@@ -25,13 +26,13 @@ pub fn html(result: &RunResult) -> String {
         latency_over_time: plots::latency_over_time(result),
         percentile_curve: plots::percentile_curve(result),
         over_time: plots::over_time(result),
-        latency: facts::latency(result),
-        rates: facts::rates(result),
-        cost: facts::cost(result),
-        client: facts::client_load(result),
-        witnesses: facts::witnesses(result),
+        latency: grids::latency(result),
+        rates: grids::rates(result),
+        cost: grids::cost(result),
+        client: grids::client_load(result),
+        witnesses: grids::witnesses(result),
         counters: result.witness.counters.iter().map(|(name, value)| (name.clone(), rate(*value))).collect(),
-        targets: facts::targets(result),
+        targets: grids::targets(result),
         metrics: result.metrics.iter().map(|(name, value)| (name.clone(), metric::figure(name, *value))).collect(),
         integrity: facts::integrity_line(result),
         examples: result.integrity.examples.clone(),
@@ -110,25 +111,39 @@ fn story(result: &RunResult) -> Vec<String> {
     let integrity = &result.integrity;
     if integrity.is_sound() && integrity.expected > 0 {
         let but = if integrity.skipped_live > 0 {
-            format!(" {} live events were skipped for readers that were too slow, as intended.", count(integrity.skipped_live))
+            format!(
+                " {} live events were skipped for readers that were too slow, as intended.",
+                count(integrity.skipped_live)
+            )
         } else {
             String::new()
         };
-        story.push(format!("Every one of {} deliveries was checked: none was lost, doubled or out of order.{but}", count(integrity.expected)));
+        story.push(format!(
+            "Every one of {} deliveries was checked: none was lost, doubled or out of order.{but}",
+            count(integrity.expected)
+        ));
     } else if integrity.expected > 0 {
         let faults = count(facts::faults(integrity));
         story.push(format!("Of {} deliveries {faults} were lost, doubled or misplaced.", count(integrity.expected)));
     }
     if let (Some(used), Some(memory)) = (facts::server_cores(result), facts::rss_per_connection(result)) {
-        let of = if result.server.cores.is_empty() { String::new() } else { format!(" of the {} it had", result.server.cores.len()) };
-        story.push(format!("The server used {used:.1} processor cores{of} and {} of memory per connection.", bytes(memory)));
+        let of = if result.server.cores.is_empty() {
+            String::new()
+        } else {
+            format!(" of the {} it had", result.server.cores.len())
+        };
+        story.push(format!(
+            "The server used {used:.1} processor cores{of} and {} of memory per connection.",
+            bytes(memory)
+        ));
     }
     story
 }
 
 fn cards(result: &RunResult) -> Vec<Card> {
     let mut cards = Vec::new();
-    let mut card = |figure: String, label: &str, is_bad: bool| cards.push(Card { figure, label: label.to_owned(), is_bad });
+    let mut card =
+        |figure: String, label: &str, is_bad: bool| cards.push(Card { figure, label: label.to_owned(), is_bad });
     let counts = &result.counts;
     card(count(counts.connected), "connections", counts.connect_failed > 0);
     if counts.measured_delivered > 0 {
@@ -204,7 +219,11 @@ mod tests {
             for element in elements {
                 let name = element.tag_name().name();
                 assert!(!["script", "link", "img", "iframe"].contains(&name), "{name}");
-                assert!(!element.attributes().any(|attribute| attribute.name().starts_with("on") || attribute.name() == "src"));
+                assert!(
+                    !element
+                        .attributes()
+                        .any(|attribute| attribute.name().starts_with("on") || attribute.name() == "src")
+                );
             }
             let title = page.descendants().find(|node| node.has_tag_name("title")).and_then(|title| title.text());
             assert!(title.is_some_and(|title| title.contains(&result.scenario.name)), "{title:?}");
