@@ -204,7 +204,7 @@ impl World {
                     self.history.extend(stamp.map(|stamp| Call::Durable(place.0, stamp, at as u64 + 1)));
                 }
             } else {
-                self.history.push(Call::Back(place.0, place.1, (now % 2 == 0).then_some(false)));
+                self.history.push(Call::Back(place.0, place.1, now.is_multiple_of(2).then_some(false)));
                 self.history.push(Call::Positioned(place.0, place.1, now));
             }
         }

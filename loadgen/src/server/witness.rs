@@ -83,13 +83,18 @@ impl Between {
     }
 
     /// What goes into the result: histograms of `window` (the measured window), counters of `run` (from start to end) that
-    /// moved.
+    /// moved, or have no labels.
     pub fn to_witness(window: &Between, run: &Between) -> Witness {
         Witness {
             is_present: true,
             histograms: window.histograms.iter().map(|(name, h)| (name.clone(), percentiles(h))).collect(),
             histogram_counts: window.histograms.iter().map(|(name, h)| (name.clone(), h.len())).collect(),
-            counters: run.counters.clone(),
+            counters: run
+                .counters
+                .iter()
+                .filter(|(name, value)| **value != 0.0 || !name.contains('{'))
+                .map(|(name, value)| (name.clone(), *value))
+                .collect(),
             contradictions: Vec::new(),
         }
     }
