@@ -58,7 +58,7 @@ pub fn release_memory() {
 }
 
 /// Turns transparent huge pages off for this process (PR_SET_THP_DISABLE), as far as memory is touched from now on: with them each
-/// page of the heap that is touched takes 2 MiB. The allocator's own switch for it is not compiled in.
+/// page of the heap that is touched takes 2 MiB. The allocator does not ask for them; where the machine says `always`, they come unasked.
 pub fn disable_huge_pages() {
     // SAFETY: takes and returns integers; fails only where the kernel has no huge pages.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };

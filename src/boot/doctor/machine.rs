@@ -166,7 +166,7 @@ pub const CHECKS: &[Check] = &[
         judge: |facts, _| {
             let drops = facts.backlog_drops;
             Some(Finding::of(drops == 0, Advice, drops.to_string(), "0".into(), || {
-                "net.core.netdev_max_backlog, and tuning/irq.sh".into()
+                "sysctl -w net.core.netdev_max_backlog=16384, and tuning/irq.sh".into()
             }))
         },
     },
