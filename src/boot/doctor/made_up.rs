@@ -61,6 +61,9 @@ pub fn good() -> Facts {
     }
 }
 
+/// What is different on another machine.
+type Change = fn(&mut Facts);
+
 /// A change that makes a good machine another one.
 pub fn machine(change: impl FnOnce(&mut Facts)) -> Facts {
     let mut facts = good();
@@ -216,7 +219,7 @@ fn the_lowest_bound_comes_first() {
 /// What can be better is advised, and stands in nobody's way.
 #[test]
 fn advice_has_a_remedy_and_stops_nobody() {
-    let advised: [(&str, fn(&mut Facts)); 10] = [
+    let advised: [(&str, Change); 10] = [
         ("clock source", |facts| facts.clock_source = Some("hpet".into())),
         ("CPU governor", |facts| facts.governors[3] = "powersave".into()),
         ("transparent huge pages", |facts| facts.huge_pages = Some("[always] madvise never".into())),
@@ -241,7 +244,7 @@ fn advice_has_a_remedy_and_stops_nobody() {
 
 #[test]
 fn what_keeps_a_server_from_starting_is_a_problem() {
-    let broken: [(&str, fn(&mut Facts)); 4] = [
+    let broken: [(&str, Change); 4] = [
         ("server.data_dir", |facts| facts.data.fsync_ns = Err("Permission denied".into())),
         ("http.listen", |facts| facts.listen.refusal = Some((std::io::ErrorKind::PermissionDenied, "no".into()))),
         ("rings", |facts| facts.ring.refusal = Some((SetupCause::Resources, "no memory".into()))),

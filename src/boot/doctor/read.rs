@@ -46,7 +46,7 @@ pub fn facts(config: &Config) -> Facts {
     let capabilities = field("CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
     let sysctls: BTreeMap<_, _> = SYSCTL_NAMES
         .iter()
-        .filter_map(|name| Some(((*name).into(), text(&format!("/proc/sys/{}", name.replace('.', "/")))?)))
+        .filter_map(|name| Some(((*name).into(), text(format!("/proc/sys/{}", name.replace('.', "/")))?)))
         .collect();
     Facts {
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_else(|| "of unknown version".into()),
