@@ -59,7 +59,7 @@ fn a_full_server_refuses_and_a_place_in_any_ring_is_found_again() {
         let head = Client::begin(&server, stream, Some("late")).head().expect("an answer");
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
         drop(members.remove(left));
-        let mut next = eventually("a free place", || Client::try_connect(&server, "next"));
+        let mut next = eventually("a free place", || Client::try_connect(&server, &format!("next-{left}")));
         next.join(ROOM, None);
         let text = format!("instead of {left}");
         next.request("chat_message", json!({"roomId": ROOM, "message": text}));
