@@ -24,4 +24,5 @@ pub mod scenario;
 pub mod schedule;
 pub mod server;
 pub mod stamp;
+pub mod verdict;
 pub mod wire;
