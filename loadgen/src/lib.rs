@@ -23,4 +23,5 @@ pub mod scenario;
 pub mod schedule;
 pub mod server;
 pub mod stamp;
+pub mod verify;
 pub mod wire;

@@ -28,6 +28,9 @@ pub struct RunResult {
     pub server: ServerCost,
     pub client: ClientLoad,
     pub witness: Witness,
+    /// What plain clients found, if they were asked for (`--verify`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// Every figure that a target may bound, by its dotted name (`latency.p99_ms`): see `verdict::metrics`.
     pub metrics: BTreeMap<String, f64>,
     pub verdict: Verdict,
@@ -90,6 +93,25 @@ pub struct Percentiles {
     pub p9999: u64,
     pub max: u64,
     pub mean: f64,
+}
+
+impl Percentiles {
+    /// Of a histogram of ns; all 0 if it is empty.
+    pub fn of(histogram: &hdrhistogram::Histogram<u64>) -> Percentiles {
+        if histogram.is_empty() {
+            return Percentiles::default();
+        }
+        let at = |percentile| histogram.value_at_quantile(percentile);
+        Percentiles {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.9999),
+            max: histogram.max(),
+            mean: histogram.mean(),
+        }
+    }
 }
 
 /// Totals. `measured_*` are of the measured window alone.
@@ -268,6 +290,30 @@ pub struct Witness {
     pub counters: BTreeMap<String, f64>,
     /// Where the two contradict each other, one sentence each. Empty: they agree.
     pub contradictions: Vec<String>,
+}
+
+/// What the second implementation of the protocol found in its own short run before the load: see `verify`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    pub connections: u32,
+    /// Everything sent, heartbeats included.
+    pub messages: u64,
+    pub acked: u64,
+    pub integrity: Integrity,
+    /// From the intended time, as `Latency::response`.
+    pub latency: BTreeMap<Timed, Percentiles>,
+    /// Breaches of the protocol's description, and connections that ended.
+    pub faults: u64,
+    /// The first of them, one sentence each.
+    pub fault_examples: Vec<String>,
+    /// Where the load's own client must have overlooked something, one sentence each.
+    pub contradictions: Vec<String>,
+}
+
+impl Verification {
+    pub fn is_sound(&self) -> bool {
+        self.integrity.is_sound() && self.faults == 0 && self.contradictions.is_empty()
+    }
 }
 
 /// Where it ran.
