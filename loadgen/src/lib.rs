@@ -22,6 +22,7 @@ pub mod result;
 pub mod scenario;
 pub mod schedule;
 pub mod server;
+pub mod slow;
 pub mod stamp;
 pub mod verify;
 pub mod wire;
