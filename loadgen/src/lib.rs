@@ -18,6 +18,7 @@
 
 pub mod check;
 pub mod engine;
+pub mod machine;
 pub mod report;
 pub mod result;
 pub mod scenario;
