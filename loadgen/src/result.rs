@@ -95,25 +95,6 @@ pub struct Percentiles {
     pub mean: f64,
 }
 
-impl Percentiles {
-    /// Of a histogram of ns; all 0 if it is empty.
-    pub fn of(histogram: &hdrhistogram::Histogram<u64>) -> Percentiles {
-        if histogram.is_empty() {
-            return Percentiles::default();
-        }
-        let at = |percentile| histogram.value_at_quantile(percentile);
-        Percentiles {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            p9999: at(0.9999),
-            max: histogram.max(),
-            mean: histogram.mean(),
-        }
-    }
-}
-
 /// Totals. `measured_*` are of the measured window alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {

@@ -93,7 +93,10 @@ fn better(metric: &str) -> &'static str {
 }
 
 fn rounds(comparison: &Comparison) -> String {
-    format!("median of {} runs of each server, in turn; spread is (max − min) ÷ median, ratio is to the first", comparison.rounds)
+    format!(
+        "median of {} runs of each server, in turn; spread is (max − min) ÷ median, ratio is to the first",
+        comparison.rounds
+    )
 }
 
 /// As one HTML file that needs nothing from elsewhere.
@@ -111,7 +114,10 @@ pub fn html(comparison: &Comparison) -> String {
         notes: &comparison.notes,
         setting: vec![
             ("begun".to_owned(), utc(comparison.started_at)),
-            ("machine".to_owned(), format!("{}: {}, {} cores, Linux {}", machine.hostname, machine.cpu, machine.cores, machine.kernel)),
+            (
+                "machine".to_owned(),
+                format!("{}: {}, {} cores, Linux {}", machine.hostname, machine.cpu, machine.cores, machine.kernel),
+            ),
             ("load generator".to_owned(), machine.loadgen_version.clone()),
         ],
         command: &comparison.command,
@@ -155,13 +161,20 @@ fn panel(comparison: &Comparison, servers: &[&str], metric: &str) -> Panel {
             note,
         });
     }
-    Panel { metric: metric::words(metric), better: better(metric), words: words(comparison, servers, metric), svg: bars.svg() }
+    Panel {
+        metric: metric::words(metric),
+        better: better(metric),
+        words: words(comparison, servers, metric),
+        svg: bars.svg(),
+    }
 }
 
 /// What the bars say of the first server; nothing where the runs themselves differ more than the servers.
 fn words(comparison: &Comparison, servers: &[&str], metric: &str) -> String {
     let rows: Vec<&Row> = comparison.rows_of(metric).collect();
-    let Some(first) = rows.iter().find(|row| servers.first() == Some(&row.server.as_str())) else { return String::new() };
+    let Some(first) = rows.iter().find(|row| servers.first() == Some(&row.server.as_str())) else {
+        return String::new();
+    };
     let others = rows.iter().filter(|row| row.server != first.server && row.ratio.is_finite() && row.ratio > 0.0);
     let parts: Vec<String> = others
         .map(|other| {
@@ -170,7 +183,9 @@ fn words(comparison: &Comparison, servers: &[&str], metric: &str) -> String {
             let times = if more { other.ratio } else { 1.0 / other.ratio };
             match overlap {
                 true => format!("no clear difference from {}", other.server),
-                false if more == metric::is_more_better(metric) => format!("{times:.1} times worse than {}", other.server),
+                false if more == metric::is_more_better(metric) => {
+                    format!("{times:.1} times worse than {}", other.server)
+                }
                 false => format!("{times:.1} times better than {}", other.server),
             }
         })
@@ -230,7 +245,13 @@ mod tests {
         let comparison = comparison();
         let servers = comparison.servers();
         let words = |metric| words(&comparison, &servers, metric);
-        assert_eq!(words("latency.p99_ms"), "throng 0.1.0: no clear difference from bun 1.3.1, 17.2 times better than socket.io 4.8.");
-        assert_eq!(words("connects_per_second"), "throng 0.1.0: 1.2 times worse than bun 1.3.1, 5.3 times better than socket.io 4.8.");
+        assert_eq!(
+            words("latency.p99_ms"),
+            "throng 0.1.0: no clear difference from bun 1.3.1, 17.2 times better than socket.io 4.8."
+        );
+        assert_eq!(
+            words("connects_per_second"),
+            "throng 0.1.0: 1.2 times worse than bun 1.3.1, 5.3 times better than socket.io 4.8."
+        );
     }
 }

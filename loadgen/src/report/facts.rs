@@ -1,7 +1,7 @@
 //! What a result says, in words and figures: the sections that the text table and the HTML page both show.
 use super::metric;
 use super::units::{Unit, bytes, count, duration, rate, utc};
-use crate::result::{Integrity, Latency, Outcome, Percentiles, RunResult, Timed};
+use crate::result::{Integrity, Latency, Outcome, Percentiles, RunResult, Timed, Verification};
 
 /// A small table. The first column holds names, the others figures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,18 +92,23 @@ pub(super) fn reasons(result: &RunResult) -> Vec<String> {
     let measured = |miss: &crate::result::Miss| {
         miss.measured.map_or("not measured".to_owned(), |value| metric::figure(&miss.metric, value))
     };
-    reasons.extend(verdict.misses.iter().map(|miss| format!("{} is {}, bound {}", miss.metric, measured(miss), metric::bound(&miss.metric, &miss.bound))));
-    reasons.extend(result.witness.contradictions.iter().map(|contradiction| format!("the witnesses contradict: {contradiction}")));
+    reasons.extend(verdict.misses.iter().map(|miss| {
+        format!("{} is {}, bound {}", miss.metric, measured(miss), metric::bound(&miss.metric, &miss.bound))
+    }));
+    reasons.extend(
+        result.witness.contradictions.iter().map(|contradiction| format!("the witnesses contradict: {contradiction}")),
+    );
     reasons
 }
 
 /// What of a run is worth a target of its own: the delivery that was measured most often.
 pub(super) fn main_latency(result: &RunResult) -> Option<(Timed, &Latency)> {
-    let measured = |timed: Timed| result.latency.get(&timed).filter(|latency| latency.count > 0).map(|latency| (timed, latency));
+    let measured =
+        |timed: Timed| result.latency.get(&timed).filter(|latency| latency.count > 0).map(|latency| (timed, latency));
     let deliveries = [Timed::Live, Timed::Durable].into_iter().filter_map(measured);
-    deliveries.max_by_key(|(_, latency)| latency.count).or_else(|| {
-        [Timed::Heartbeat, Timed::Ack, Timed::Join, Timed::Handshake].into_iter().find_map(measured)
-    })
+    deliveries
+        .max_by_key(|(_, latency)| latency.count)
+        .or_else(|| [Timed::Heartbeat, Timed::Ack, Timed::Join, Timed::Handshake].into_iter().find_map(measured))
 }
 
 /// In words: what was timed.
@@ -122,10 +127,19 @@ pub(super) const fn timed_words(timed: Timed) -> &'static str {
 pub(super) fn setting(result: &RunResult) -> Vec<(&'static str, String)> {
     let (scenario, machine, server) = (&result.scenario, &result.machine, &result.server);
     let shards = server.shards.map_or(String::new(), |shards| format!(", {shards} shards"));
-    let bound = |cores: &[u32]| if cores.is_empty() { "any core".to_owned() } else { format!("cores {}", ranges(cores)) };
+    let bound =
+        |cores: &[u32]| if cores.is_empty() { "any core".to_owned() } else { format!("cores {}", ranges(cores)) };
     vec![
         ("server", format!("{}{shards}, on {}", server_name(result), bound(&server.cores))),
-        ("client", format!("throng-loadgen {}, {} workers, on {}", machine.loadgen_version, result.client.workers.len(), bound(&result.client.cores))),
+        (
+            "client",
+            format!(
+                "throng-loadgen {}, {} workers, on {}",
+                machine.loadgen_version,
+                result.client.workers.len(),
+                bound(&result.client.cores)
+            ),
+        ),
         (
             "load",
             format!(
@@ -135,7 +149,17 @@ pub(super) fn setting(result: &RunResult) -> Vec<(&'static str, String)> {
                 (measured_s(result) * 10.0).round() / 10.0
             ),
         ),
-        ("machine", format!("{}: {}, {} cores, {}, Linux {}", machine.hostname, machine.cpu, machine.cores, bytes(machine.memory_bytes as f64), machine.kernel)),
+        (
+            "machine",
+            format!(
+                "{}: {}, {} cores, {}, Linux {}",
+                machine.hostname,
+                machine.cpu,
+                machine.cores,
+                bytes(machine.memory_bytes as f64),
+                machine.kernel
+            ),
+        ),
         ("begun", utc(result.started_at)),
     ]
 }
@@ -170,11 +194,15 @@ pub(super) fn rates(result: &RunResult) -> Grid {
     row("delivered", counts.measured_delivered, counts.delivered.values().sum());
     row("acknowledged", counts.measured_acked, counts.acked);
     if counts.measured_heartbeats > 0 {
-        grid.row("heartbeats", [rate(per_second(result, counts.measured_heartbeats)), count(counts.measured_heartbeats), "–".into()]);
+        grid.row(
+            "heartbeats",
+            [rate(per_second(result, counts.measured_heartbeats)), count(counts.measured_heartbeats), "–".into()],
+        );
     }
     let span_s = counts.connect_span_ns as f64 / 1e9;
     if span_s > 0.0 && counts.connected > 0 {
-        let per_second = known(result, "connects_per_second", || Some(counts.connected as f64 / span_s)).unwrap_or(f64::NAN);
+        let per_second =
+            known(result, "connects_per_second", || Some(counts.connected as f64 / span_s)).unwrap_or(f64::NAN);
         grid.row("connected", [rate(per_second), "–".into(), count(counts.connected)]);
     }
     let by_kind = |kinds: &std::collections::BTreeMap<String, u64>| {
@@ -184,15 +212,25 @@ pub(super) fn rates(result: &RunResult) -> Grid {
     if counts.sent.len() > 1 || counts.delivered.len() > 1 {
         notes.push(format!("sent: {}; delivered: {}", by_kind(&counts.sent), by_kind(&counts.delivered)));
     }
-    notes.push(format!("{} sent and {} received over the wire", bytes(counts.bytes_sent as f64), bytes(counts.bytes_received as f64)));
+    notes.push(format!(
+        "{} sent and {} received over the wire",
+        bytes(counts.bytes_sent as f64),
+        bytes(counts.bytes_received as f64)
+    ));
     if counts.reconnected > 0 {
-        notes.push(format!("{} reconnected ({} with what they missed, {} without)", count(counts.reconnected), count(counts.recovered), count(counts.not_recovered)));
+        notes.push(format!(
+            "{} reconnected ({} with what they missed, {} without)",
+            count(counts.reconnected),
+            count(counts.recovered),
+            count(counts.not_recovered)
+        ));
     }
     if counts.connect_failed > 0 {
         notes.push(format!("{} connections failed", count(counts.connect_failed)));
     }
     notes.extend((!counts.refused.is_empty()).then(|| format!("refused: {}", by_kind(&counts.refused))));
-    let closed = counts.closed.iter().map(|(code, number)| format!("{} with {code}", count(*number))).collect::<Vec<_>>();
+    let closed =
+        counts.closed.iter().map(|(code, number)| format!("{} with {code}", count(*number))).collect::<Vec<_>>();
     notes.extend((!closed.is_empty()).then(|| format!("ended unasked: {}", closed.join(", "))));
     grid.note = notes.join("\n");
     grid
@@ -204,7 +242,9 @@ pub(super) fn latency(result: &RunResult) -> Grid {
     for timed in Timed::ALL {
         let Some(latency) = result.latency.get(&timed).filter(|latency| latency.count > 0) else { continue };
         let figures = |p: &Percentiles| [p.p50, p.p90, p.p99, p.p999, p.p9999, p.max].map(|ns| duration(ns as f64));
-        let row = |name: &str, number: String, p: &Percentiles| [name.to_owned(), number].into_iter().chain(figures(p)).collect();
+        let row = |name: &str, number: String, p: &Percentiles| {
+            [name.to_owned(), number].into_iter().chain(figures(p)).collect()
+        };
         grid.rows.push(row(timed.name(), count(latency.count), &latency.response));
         if latency.service != Percentiles::default() && differ(&latency.response, &latency.service) {
             has_service = true;
@@ -232,7 +272,8 @@ pub(super) fn faults(integrity: &Integrity) -> u64 {
 pub(super) fn integrity_line(result: &RunResult) -> String {
     let integrity = &result.integrity;
     let mut parts = vec![format!("{} of {} deliveries came", count(integrity.delivered), count(integrity.expected))];
-    let faults = [(integrity.unexplained(), "lost"), (integrity.duplicated, "twice"), (integrity.reordered, "out of order")];
+    let faults =
+        [(integrity.unexplained(), "lost"), (integrity.duplicated, "twice"), (integrity.reordered, "out of order")];
     parts.extend(faults.iter().map(|(number, word)| format!("{} {word}", count(*number))));
     let rare = [
         (integrity.foreign, "that nobody sent"),
@@ -240,7 +281,9 @@ pub(super) fn integrity_line(result: &RunResult) -> String {
         (integrity.skipped_live, "skipped for slow readers"),
         (integrity.closed_slow, "slow readers closed"),
     ];
-    parts.extend(rare.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{} {word}", count(*number))));
+    parts.extend(
+        rare.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{} {word}", count(*number))),
+    );
     parts.join(", ")
 }
 
@@ -253,31 +296,49 @@ pub(super) fn cost(result: &RunResult) -> Grid {
         used => or_dash(used, Unit::Cores),
     };
     let client_cpu = client.cpu_ns as f64;
-    grid.row("cores used", [of(server_cores(result), &server.cores), of(over(client_cpu, counts.measured_ns), &client.cores)]);
+    grid.row(
+        "cores used",
+        [of(server_cores(result), &server.cores), of(over(client_cpu, counts.measured_ns), &client.cores)],
+    );
     if let (Some(user), Some(system)) = (server.cpu_user_ns, server.cpu_system_ns) {
         let share = |part: u64| 100.0 * part as f64 / (user + system).max(1) as f64;
         grid.row("user / kernel", [format!("{:.0} % / {:.0} %", share(user), share(system)), "–".into()]);
     }
     let worst = client.workers.iter().map(|worker| worker.busy).fold(0.0, f64::max);
-    let busiest = server.busiest_thread.as_ref().map_or("–".to_owned(), |(name, share)| format!("{name} {:.0} %", share * 100.0));
+    let busiest = server
+        .busiest_thread
+        .as_ref()
+        .map_or("–".to_owned(), |(name, share)| format!("{name} {:.0} %", share * 100.0));
     grid.row("busiest thread", [busiest, format!("{:.0} %", worst * 100.0)]);
     if counts.measured_delivered > 0 {
         let own = over(client_cpu, counts.measured_delivered);
-        grid.row("CPU per delivery", [or_dash(cpu_ns_per_delivery(result), Unit::Duration), or_dash(own, Unit::Duration)]);
+        grid.row(
+            "CPU per delivery",
+            [or_dash(cpu_ns_per_delivery(result), Unit::Duration), or_dash(own, Unit::Duration)],
+        );
     }
     let messages = counts.measured_sent + counts.measured_heartbeats;
     if messages > 0 {
         let server = server_cpu_ns(result).and_then(|cpu| over(cpu, messages));
-        grid.row("CPU per message sent", [or_dash(server, Unit::Duration), or_dash(over(client_cpu, messages), Unit::Duration)]);
+        grid.row(
+            "CPU per message sent",
+            [or_dash(server, Unit::Duration), or_dash(over(client_cpu, messages), Unit::Duration)],
+        );
     }
     if let Some(cpu) = server.cpu_connect_ns.and_then(|cpu| over(cpu as f64, counts.connected)) {
         grid.row("CPU per connect and join", [duration(cpu), "–".into()]);
     }
     let client_rss = over(client.rss_connected_bytes.saturating_sub(client.rss_before_bytes) as f64, counts.connected);
-    grid.row("memory per connection", [or_dash(rss_per_connection(result), Unit::Bytes), or_dash(client_rss, Unit::Bytes)]);
+    grid.row(
+        "memory per connection",
+        [or_dash(rss_per_connection(result), Unit::Bytes), or_dash(client_rss, Unit::Bytes)],
+    );
     grid.row("kernel memory per connection", [or_dash(kernel_per_connection(result), Unit::Bytes), "–".into()]);
     let most = result.series.iter().map(|second| second.client_rss_bytes).max();
-    grid.row("resident at most", [or_dash(server.rss_max_bytes.map(|b| b as f64), Unit::Bytes), or_dash(most.map(|b| b as f64), Unit::Bytes)]);
+    grid.row(
+        "resident at most",
+        [or_dash(server.rss_max_bytes.map(|b| b as f64), Unit::Bytes), or_dash(most.map(|b| b as f64), Unit::Bytes)],
+    );
     if server.cpu_user_ns.is_none() {
         grid.note = "the server's process cannot be read from here".to_owned();
     } else {
@@ -308,19 +369,18 @@ pub(super) fn client_load(result: &RunResult) -> Grid {
 pub(super) fn witnesses(result: &RunResult) -> Grid {
     let mut grid = Grid::new("Two witnesses", &["", "count", "p50", "p99", "p99.9", "max"]);
     let witness = &result.witness;
+    let plain = result.verification.as_ref();
     if !witness.is_present {
-        grid.note = "this server tells nothing about itself: only the clients' figures exist".to_owned();
+        let note = "this server tells nothing about itself: only the clients' figures exist".to_owned();
+        grid.note = [note].into_iter().chain(plain.map(verification)).collect::<Vec<_>>().join("\n");
         return grid;
     }
     let mut row = |name: String, number: u64, p: &Percentiles| {
         let figures = [p.p50, p.p99, p.p999, p.max].map(|ns| duration(ns as f64));
         grid.rows.push([name, count(number)].into_iter().chain(figures).collect());
     };
-    let pairs: [(&str, &[Timed]); 3] = [
-        ("handshake", &[Timed::Handshake]),
-        ("broadcast", &[Timed::Live, Timed::Durable]),
-        ("commit", &[Timed::Ack]),
-    ];
+    let pairs: [(&str, &[Timed]); 3] =
+        [("handshake", &[Timed::Handshake]), ("broadcast", &[Timed::Live, Timed::Durable]), ("commit", &[Timed::Ack])];
     let is_of = |name: &str, about: &str| name.contains(about);
     for (about, timed) in pairs {
         let servers: Vec<_> = witness.histograms.iter().filter(|(name, _)| is_of(name, about)).collect();
@@ -333,17 +393,43 @@ pub(super) fn witnesses(result: &RunResult) -> Grid {
             }
         }
         for (name, percentiles) in servers {
-            row(format!("server: {}", short_name(name)), witness.histogram_counts.get(name).copied().unwrap_or(0), percentiles);
+            row(
+                format!("server: {}", short_name(name)),
+                witness.histogram_counts.get(name).copied().unwrap_or(0),
+                percentiles,
+            );
         }
     }
-    for (name, percentiles) in witness.histograms.iter().filter(|(name, _)| !pairs.iter().any(|(about, _)| is_of(name, about))) {
-        row(format!("server: {}", short_name(name)), witness.histogram_counts.get(name).copied().unwrap_or(0), percentiles);
+    for (name, percentiles) in
+        witness.histograms.iter().filter(|(name, _)| !pairs.iter().any(|(about, _)| is_of(name, about)))
+    {
+        row(
+            format!("server: {}", short_name(name)),
+            witness.histogram_counts.get(name).copied().unwrap_or(0),
+            percentiles,
+        );
     }
     grid.note = match witness.contradictions.as_slice() {
         [] => "they agree".to_owned(),
         some => some.iter().map(|sentence| format!("CONTRADICTION: {sentence}")).collect::<Vec<_>>().join("\n"),
     };
+    if let Some(plain) = plain {
+        grid.note = format!("{}\n{}", grid.note, verification(plain));
+    }
     grid
+}
+
+/// The second implementation in a few lines: what it ran, what it found.
+fn verification(plain: &Verification) -> String {
+    let deliveries = count(plain.integrity.delivered);
+    let ran = format!("{} connections, {} messages, {deliveries} deliveries", plain.connections, count(plain.messages));
+    if plain.is_sound() {
+        return format!("plain clients (--verify), {ran}: all sound");
+    }
+    let mut lines = vec![format!("PLAIN CLIENTS (--verify), {ran}: {} breaches of the protocol", count(plain.faults))];
+    let all = plain.integrity.examples.iter().chain(&plain.fault_examples).chain(&plain.contradictions);
+    lines.extend(all.map(|fault| format!("- {fault}")));
+    lines.join("\n")
 }
 
 /// `throng_broadcast_latency_seconds` → `broadcast latency`.

@@ -110,25 +110,39 @@ fn story(result: &RunResult) -> Vec<String> {
     let integrity = &result.integrity;
     if integrity.is_sound() && integrity.expected > 0 {
         let but = if integrity.skipped_live > 0 {
-            format!(" {} live events were skipped for readers that were too slow, as intended.", count(integrity.skipped_live))
+            format!(
+                " {} live events were skipped for readers that were too slow, as intended.",
+                count(integrity.skipped_live)
+            )
         } else {
             String::new()
         };
-        story.push(format!("Every one of {} deliveries was checked: none was lost, doubled or out of order.{but}", count(integrity.expected)));
+        story.push(format!(
+            "Every one of {} deliveries was checked: none was lost, doubled or out of order.{but}",
+            count(integrity.expected)
+        ));
     } else if integrity.expected > 0 {
         let faults = count(facts::faults(integrity));
         story.push(format!("Of {} deliveries {faults} were lost, doubled or misplaced.", count(integrity.expected)));
     }
     if let (Some(used), Some(memory)) = (facts::server_cores(result), facts::rss_per_connection(result)) {
-        let of = if result.server.cores.is_empty() { String::new() } else { format!(" of the {} it had", result.server.cores.len()) };
-        story.push(format!("The server used {used:.1} processor cores{of} and {} of memory per connection.", bytes(memory)));
+        let of = if result.server.cores.is_empty() {
+            String::new()
+        } else {
+            format!(" of the {} it had", result.server.cores.len())
+        };
+        story.push(format!(
+            "The server used {used:.1} processor cores{of} and {} of memory per connection.",
+            bytes(memory)
+        ));
     }
     story
 }
 
 fn cards(result: &RunResult) -> Vec<Card> {
     let mut cards = Vec::new();
-    let mut card = |figure: String, label: &str, is_bad: bool| cards.push(Card { figure, label: label.to_owned(), is_bad });
+    let mut card =
+        |figure: String, label: &str, is_bad: bool| cards.push(Card { figure, label: label.to_owned(), is_bad });
     let counts = &result.counts;
     card(count(counts.connected), "connections", counts.connect_failed > 0);
     if counts.measured_delivered > 0 {
@@ -204,7 +218,11 @@ mod tests {
             for element in elements {
                 let name = element.tag_name().name();
                 assert!(!["script", "link", "img", "iframe"].contains(&name), "{name}");
-                assert!(!element.attributes().any(|attribute| attribute.name().starts_with("on") || attribute.name() == "src"));
+                assert!(
+                    !element
+                        .attributes()
+                        .any(|attribute| attribute.name().starts_with("on") || attribute.name() == "src")
+                );
             }
             let title = page.descendants().find(|node| node.has_tag_name("title")).and_then(|title| title.text());
             assert!(title.is_some_and(|title| title.contains(&result.scenario.name)), "{title:?}");

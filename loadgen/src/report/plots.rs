@@ -17,9 +17,13 @@ pub struct Plot {
 
 /// What happened second by second.
 pub(super) fn over_time(result: &RunResult) -> Vec<Plot> {
-    let series = |of: fn(&Second) -> f64| -> Vec<(f64, f64)> { result.series.iter().map(|second| (second.t_s, of(second))).collect() };
+    let series = |of: fn(&Second) -> f64| -> Vec<(f64, f64)> {
+        result.series.iter().map(|second| (second.t_s, of(second))).collect()
+    };
     let chart = |title: &str, label: &str, unit: Unit| {
-        let chart = Chart::new(title, Axis::clock(""), Axis::new(label, Scale::Linear, unit)).size(HALF.0, HALF.1).margins(62.0, 66.0);
+        let chart = Chart::new(title, Axis::clock(""), Axis::new(label, Scale::Linear, unit))
+            .size(HALF.0, HALF.1)
+            .margins(62.0, 66.0);
         storm(result, chart.bands(bands(&result.series)).hints())
     };
     let ns = |ns: u64| if ns == 0 { f64::NAN } else { ns as f64 };
@@ -34,16 +38,28 @@ pub(super) fn over_time(result: &RunResult) -> Vec<Plot> {
         sent = sent.series("acked", Tone::Series(2), Style::Line, series(|second| second.acked as f64));
     }
     half("Sent", "What the clients sent, by a schedule that does not wait for the server.", sent);
-    let delivered = chart("Deliveries per second", "per second", Unit::Count)
-        .series("delivered", Tone::Series(0), Style::Area, series(|second| second.delivered as f64));
+    let delivered = chart("Deliveries per second", "per second", Unit::Count).series(
+        "delivered",
+        Tone::Series(0),
+        Style::Area,
+        series(|second| second.delivered as f64),
+    );
     half("Delivered", "What they received: one message to a room of 50 is 49 or 50 deliveries.", delivered);
-    let connected = chart("Open connections", "connections", Unit::Count)
-        .series("connected", Tone::Series(0), Style::Area, series(|second| second.connected as f64));
+    let connected = chart("Open connections", "connections", Unit::Count).series(
+        "connected",
+        Tone::Series(0),
+        Style::Area,
+        series(|second| second.connected as f64),
+    );
     half("Connected", "Open connections at the end of each second.", connected);
     let lag: Vec<_> = result.series.iter().map(|second| (second.t_s, ns(second.lag_max_ns))).collect();
     let lag = chart("Worst lag of the load generator behind its schedule", "worst in the second", Unit::Duration)
         .series("lag", CLIENT, Style::Area, lag);
-    half("Lag of the load generator", "How late the latest send of each second was. It must stay far below the latencies, or they say more about the client than about the server.", lag);
+    half(
+        "Lag of the load generator",
+        "How late the latest send of each second was. It must stay far below the latencies, or they say more about the client than about the server.",
+        lag,
+    );
     let cpu = chart("Processor use of server and client", "cores in use", Unit::Cores)
         .series("server", SERVER, Style::Line, series(|second| second.server_cores))
         .series("client", CLIENT, Style::Line, series(|second| second.client_cores));
@@ -102,7 +118,8 @@ fn curve(points: &[(f64, u64)], count: u64) -> Vec<(f64, f64)> {
     let mut shown: Vec<(f64, f64)> = Vec::with_capacity(points.len());
     for &(percentile, ns) in points {
         let before = shown.last().map_or(-1.0, |last| last.0);
-        let place = if percentile < 100.0 { percentile } else { (100.0 * (1.0 - 0.5 / count.max(1) as f64)).max(before) };
+        let place =
+            if percentile < 100.0 { percentile } else { (100.0 * (1.0 - 0.5 / count.max(1) as f64)).max(before) };
         if place > before {
             shown.push((place, ns as f64));
         } else if let Some(last) = shown.last_mut() {

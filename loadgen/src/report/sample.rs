@@ -77,9 +77,23 @@ fn series() -> Vec<Second> {
                 p99_ns: timed(640.0 * f64::sqrt(stall), 0.2, &mut noise),
                 p999_ns: timed(1_500.0 * stall, 0.4, &mut noise),
                 max_ns: timed(2_600.0 * stall, 1.2, &mut noise),
-                server_cores: if is_busy { 1.55 * load } else if phase == Phase::Connect { 0.9 } else { 0.02 },
-                client_cores: if is_busy { 1.05 * load } else if phase == Phase::Connect { 0.5 } else { 0.03 },
-                server_rss_bytes: mib(18.0 + connected as f64 * 0.0046 + if is_busy { 6.0 + noise.next() } else { 0.0 }),
+                server_cores: if is_busy {
+                    1.55 * load
+                } else if phase == Phase::Connect {
+                    0.9
+                } else {
+                    0.02
+                },
+                client_cores: if is_busy {
+                    1.05 * load
+                } else if phase == Phase::Connect {
+                    0.5
+                } else {
+                    0.03
+                },
+                server_rss_bytes: mib(18.0
+                    + connected as f64 * 0.0046
+                    + if is_busy { 6.0 + noise.next() } else { 0.0 }),
                 client_rss_bytes: mib(21.0 + connected as f64 * 0.0011),
                 kernel_slab_bytes: Some(mib(212.0 + connected as f64 * 0.0094)),
                 lag_max_ns: if is_busy { ns(60.0 * stall, 2.0, &mut noise) } else { 0 },
@@ -92,7 +106,15 @@ fn series() -> Vec<Second> {
 pub fn passed() -> RunResult {
     let map = |pairs: &[(&str, u64)]| pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     let mib = 1048576;
-    let percentiles = |p50: u64, p99: u64, p999: u64, max: u64| Percentiles { p50, p90: p50 * 2, p99, p999, p9999: max, max, mean: p50 as f64 };
+    let percentiles = |p50: u64, p99: u64, p999: u64, max: u64| Percentiles {
+        p50,
+        p90: p50 * 2,
+        p99,
+        p999,
+        p9999: max,
+        max,
+        mean: p50 as f64,
+    };
     let latencies = [
         (Timed::Handshake, latency(10_000, 310.0, 0.4, 0.0)),
         (Timed::Join, latency(20_000, 95.0, 0.3, 0.0)),
@@ -104,7 +126,8 @@ pub fn passed() -> RunResult {
         format: FORMAT,
         started_at: 1_760_000_000_000,
         server_name: "throng".into(),
-        command: "throng-loadgen run chat --server target/release/throng --targets loadgen/targets/chat.toml --out out".into(),
+        command: "throng-loadgen run chat --server target/release/throng --targets loadgen/targets/chat.toml --out out"
+            .into(),
         scenario: scenario(),
         machine: Machine {
             hostname: "bench-1".into(),
@@ -114,9 +137,13 @@ pub fn passed() -> RunResult {
             memory_bytes: 64 * 1024 * mib,
             nofile_limit: 20_000,
             memlock_limit: Some(8 * mib),
-            sysctls: [("net.core.somaxconn", "4096"), ("net.ipv4.ip_local_port_range", "32768\t60999"), ("net.ipv4.tcp_rmem", "4096\t131072\t6291456")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            sysctls: [
+                ("net.core.somaxconn", "4096"),
+                ("net.ipv4.ip_local_port_range", "32768\t60999"),
+                ("net.ipv4.tcp_rmem", "4096\t131072\t6291456"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             transparent_hugepages: Some("madvise".into()),
             clock_source: Some("tsc".into()),
             load_average: 0.08,
@@ -158,7 +185,13 @@ pub fn passed() -> RunResult {
         },
         client: ClientLoad {
             workers: [0.49, 0.52, 0.47]
-                .map(|busy| WorkerLoad { connections: 3_334, busy, busy_max: busy + 0.14, unsent_bytes_max: 4_096, lag_max_ns: 1_310_000 })
+                .map(|busy| WorkerLoad {
+                    connections: 3_334,
+                    busy,
+                    busy_max: busy + 0.14,
+                    unsent_bytes_max: 4_096,
+                    lag_max_ns: 1_310_000,
+                })
                 .to_vec(),
             cores: vec![4, 5, 6],
             rss_before_bytes: 21 * mib,
@@ -203,7 +236,8 @@ pub fn missed() -> RunResult {
     result.integrity.duplicated = 1;
     result.integrity.skipped_live = 12;
     result.integrity.lost_live = 12;
-    result.integrity.examples = vec!["room 17, publisher 3: subscriber 812 never got number 204 of 651, which was acknowledged".into()];
+    result.integrity.examples =
+        vec!["room 17, publisher 3: subscriber 812 never got number 204 of 651, which was acknowledged".into()];
     result.counts.refused = BTreeMap::from([("rate_limited".to_owned(), 7)]);
     result.counts.closed = BTreeMap::from([(1006, 2), (4101, 1)]);
     result.counts.reconnected = 3;
@@ -295,7 +329,9 @@ fn walk(node: roxmltree::Node<'_, '_>, depth: usize, text: &mut String) {
     }
     if name == "svg" {
         let of = |class: &str| {
-            let has = |node: &roxmltree::Node<'_, '_>| node.attribute("class").is_some_and(|all| all.split(' ').any(|one| one == class));
+            let has = |node: &roxmltree::Node<'_, '_>| {
+                node.attribute("class").is_some_and(|all| all.split(' ').any(|one| one == class))
+            };
             node.descendants().filter(|node| node.has_tag_name("polyline") || class == "band").filter(has).count()
         };
         text.push_str(&format!("{line} ({} lines, {} bands)\n", of("line"), of("band")));

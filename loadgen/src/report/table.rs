@@ -24,7 +24,12 @@ pub fn table(result: &RunResult, is_coloured: bool) -> String {
         text.push('\n');
     };
     let name = &result.scenario.name;
-    line(format!("{}  {} on {}", verdict.apply_to(facts::verdict_word(result.verdict.outcome)), bold.apply_to(name), facts::server_name(result)));
+    line(format!(
+        "{}  {} on {}",
+        verdict.apply_to(facts::verdict_word(result.verdict.outcome)),
+        bold.apply_to(name),
+        facts::server_name(result)
+    ));
     for reason in facts::reasons(result) {
         wrapped(&reason, "  - ", "    ").into_iter().for_each(&mut line);
     }

@@ -20,6 +20,16 @@ impl Faults {
     }
 }
 
+/// Deliveries that are wrong in any way.
+pub fn unsound(integrity: &Integrity) -> u64 {
+    integrity.lost_durable
+        + integrity.lost_live
+        + integrity.duplicated
+        + integrity.reordered
+        + integrity.foreign
+        + integrity.offset_faults
+}
+
 /// At light load a plain client cannot be so much later than the other one claims to be under full load: timer, parsing and the
 /// scheduler of the system explain this much.
 const SLACK_NS: u64 = 5_000_000;

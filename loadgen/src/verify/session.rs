@@ -3,9 +3,10 @@ use super::client::{Client, Joined};
 use super::envelope::{self, Event};
 use super::{Names, judge};
 use crate::check::{Checker, Sent};
-use crate::result::{Percentiles, Timed, Verification};
+use crate::result::{Timed, Verification};
 use crate::scenario::{Kind, Scenario};
 use crate::schedule::{Due, Schedule};
+use crate::server::witness::percentiles;
 use crate::stamp::Stamp;
 use hdrhistogram::Histogram;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -106,7 +107,7 @@ impl<'a> Session<'a> {
             self.faults.add(format!("message {id} was never answered"));
         }
         self.clients.drain(..).for_each(Client::close);
-        let latency = self.histograms.iter().map(|(timed, histogram)| (*timed, Percentiles::of(histogram))).collect();
+        let latency = self.histograms.iter().map(|(timed, histogram)| (*timed, percentiles(histogram))).collect();
         Verification {
             connections: self.scenario.connections,
             messages: self.messages,
@@ -298,7 +299,7 @@ mod tests {
     fn latencies_keep_three_digits() {
         let mut histogram = histogram();
         [1, 1_000 * MS, 100_000 * MS].iter().for_each(|value| histogram.saturating_record(*value));
-        let percentiles = Percentiles::of(&histogram);
+        let percentiles = percentiles(&histogram);
         assert!(percentiles.p50.abs_diff(1_000 * MS) <= MS, "{percentiles:?}");
         assert!(percentiles.max.abs_diff(60_000 * MS) <= 100 * MS, "{percentiles:?}");
     }
