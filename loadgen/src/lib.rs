@@ -19,6 +19,7 @@
 pub mod check;
 pub mod engine;
 pub mod machine;
+pub mod peers;
 pub mod report;
 pub mod result;
 pub mod scenario;

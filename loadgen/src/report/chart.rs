@@ -199,6 +199,34 @@ mod tests {
         assert!(points.iter().filter(|point| point.1 == top).count() == 1, "the outlier alone is at the top");
     }
 
+    /// Charts that a run seldom gives, for the eye: see `sample::look`.
+    #[test]
+    fn a_gallery_is_well_formed() {
+        let wave = |at: i32| f64::from((at * 7919) % 997) * 1e3 + if at == 1777 { 9e7 } else { 4e5 };
+        let long = chart((0..3000).map(|at| (f64::from(at), wave(at))).collect());
+        let few = chart(vec![(0.0, 1e5), (1.0, 2e6), (2.0, 3e5)]).hints();
+        let cores: Vec<(f64, f64)> =
+            (1..=20).map(|n| (f64::from(n), 232_888.0 * f64::from(n) / (1.0 + 0.02 * f64::from(n - 1)))).collect();
+        let measured = cores.iter().step_by(3).map(|&(x, y)| (x, y * 1.02)).collect();
+        let fitted = Chart::new(
+            "throughput by shards",
+            Axis::new("shards", Scale::Linear, Unit::Count),
+            Axis::new("messages", Scale::Linear, Unit::PerSecond),
+        )
+        .series("fitted", Tone::Series(0), Style::Line, cores.clone())
+        .series("linear", Tone::Other, Style::Dashed, cores.iter().map(|&(x, _)| (x, 232_888.0 * x)).collect())
+        .series("measured", Tone::Series(1), Style::Dots, measured)
+        .marker(Marker::AtX { x: 14.0, label: "knee".into(), tone: Tone::Bad })
+        .marker(Marker::AtY { y: 3e6, label: "what is wanted".into(), tone: Tone::Good })
+        .marker(Marker::At { x: 20.0, y: 3.3e6, label: "this machine".into(), tone: Tone::Good });
+        let body: String = [long, few, fitted].iter().map(Chart::svg).collect();
+        let page = format!(
+            "<html><head><style>{STYLE} body {{ background: var(--surface) }}</style></head><body>{body}</body></html>"
+        );
+        roxmltree::Document::parse(&page).expect("well-formed");
+        crate::report::sample::look("gallery.html", &page);
+    }
+
     #[test]
     fn what_cannot_be_shown_breaks_the_line() {
         let svg = chart(vec![(0.0, 1e5), (1.0, 1e5), (2.0, 0.0), (3.0, 1e5), (4.0, 1e5)]).svg();

@@ -1,6 +1,6 @@
 //! Several servers under the same load, side by side: as text, and as an HTML page with bars.
 use super::chart::{self, Bar, Bars, Tone};
-use super::facts::Grid;
+use super::grids::Grid;
 use super::metric;
 use super::table::{rows, wrapped};
 use super::units::{Unit, utc};

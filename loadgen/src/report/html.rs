@@ -1,5 +1,6 @@
 //! The result as one HTML file: words for a manager first, then plots, tables, and how to repeat it.
-use super::facts::{self, Grid};
+use super::facts;
+use super::grids::{self, Grid};
 use super::plots::{self, Plot};
 use super::units::{Unit, bytes, count, duration, rate};
 use super::{chart, metric};
@@ -25,13 +26,13 @@ pub fn html(result: &RunResult) -> String {
         latency_over_time: plots::latency_over_time(result),
         percentile_curve: plots::percentile_curve(result),
         over_time: plots::over_time(result),
-        latency: facts::latency(result),
-        rates: facts::rates(result),
-        cost: facts::cost(result),
-        client: facts::client_load(result),
-        witnesses: facts::witnesses(result),
+        latency: grids::latency(result),
+        rates: grids::rates(result),
+        cost: grids::cost(result),
+        client: grids::client_load(result),
+        witnesses: grids::witnesses(result),
         counters: result.witness.counters.iter().map(|(name, value)| (name.clone(), rate(*value))).collect(),
-        targets: facts::targets(result),
+        targets: grids::targets(result),
         metrics: result.metrics.iter().map(|(name, value)| (name.clone(), metric::figure(name, *value))).collect(),
         integrity: facts::integrity_line(result),
         examples: result.integrity.examples.clone(),

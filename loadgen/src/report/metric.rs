@@ -72,7 +72,7 @@ mod tests {
         ];
         assert_eq!(
             figures.map(|(name, value)| figure(name, value)),
-            ["1.50 ms", "831 ns", "4.80 KiB", "23,457/s", "0.50×", "3.46", "0", "123,456"]
+            ["1.50 ms", "831 ns", "4.80 KiB", "23,457/s", "0.500×", "3.46", "0", "123,456"]
         );
         assert_eq!(bound("latency.p99_ms", "<= 0.5"), "<= 500 µs");
         assert_eq!(bound("latency.p99_ms", "≤ 5"), "≤ 5.00 ms");

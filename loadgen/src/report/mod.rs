@@ -2,6 +2,7 @@
 pub mod chart;
 pub mod comparison;
 mod facts;
+mod grids;
 mod html;
 pub mod metric;
 mod plots;
@@ -17,6 +18,11 @@ use std::path::{Path, PathBuf};
 
 pub use html::html;
 pub use table::table;
+
+/// Whether a table for stdout may have colours: it is a terminal that has them, and `NO_COLOR` is not set.
+pub fn is_coloured() -> bool {
+    console::colors_enabled()
+}
 
 /// The whole record, to be read by programs.
 pub fn json(result: &RunResult) -> String {

@@ -80,7 +80,8 @@ pub(super) fn over_time(result: &RunResult) -> Vec<Plot> {
 /// How latency went, second by second.
 pub(super) fn latency_over_time(result: &RunResult) -> Plot {
     let y = Axis::new("latency of what came in the second (log scale)", Scale::Log, Unit::Duration);
-    let lines: [(&str, fn(&Second) -> u64); 4] =
+    type Of = fn(&Second) -> u64;
+    let lines: [(&str, Of); 4] =
         [("p50", |s| s.p50_ns), ("p99", |s| s.p99_ns), ("p99.9", |s| s.p999_ns), ("max", |s| s.max_ns)];
     let mut chart = Chart::new("Latency percentiles over time", Axis::clock("time since the start"), y);
     chart = storm(result, chart.size(1040.0, 340.0).bands(bands(&result.series)).hints());

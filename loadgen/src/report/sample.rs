@@ -199,22 +199,21 @@ pub fn passed() -> RunResult {
             lag: percentiles(9_000, 61_000, 180_000, 1_310_000),
             cpu_ns: 63_100_000_000,
         },
-        verification: None,
         witness: Witness {
             is_present: true,
             histograms: [
-                ("throng_broadcast_latency_seconds", percentiles(74_000, 390_000, 1_210_000, 19_000_000)),
-                ("throng_handshake_seconds", percentiles(121_000, 640_000, 1_900_000, 4_100_000)),
-                ("throng_commit_seconds", percentiles(260_000, 1_400_000, 5_200_000, 21_000_000)),
-                ("throng_turn_seconds", percentiles(31_000, 160_000, 410_000, 2_200_000)),
+                ("broadcast", percentiles(74_000, 390_000, 1_210_000, 19_000_000)),
+                ("handshake", percentiles(121_000, 640_000, 1_900_000, 4_100_000)),
+                ("commit", percentiles(260_000, 1_400_000, 5_200_000, 21_000_000)),
+                ("turn", percentiles(31_000, 160_000, 410_000, 2_200_000)),
             ]
             .map(|(name, value)| (name.to_owned(), value))
             .into(),
             histogram_counts: map(&[
-                ("throng_broadcast_latency_seconds", 240_014),
-                ("throng_handshake_seconds", 10_000),
-                ("throng_commit_seconds", 31_804),
-                ("throng_turn_seconds", 1_204_551),
+                ("broadcast", 240_014),
+                ("handshake", 10_000),
+                ("commit", 31_804),
+                ("turn", 1_204_551),
             ]),
             counters: [("throng_messages_received_total", 290_023.0), ("throng_deliveries_total", 12_741_127.0)]
                 .map(|(name, value)| (name.to_owned(), value))
@@ -240,6 +239,8 @@ pub fn missed() -> RunResult {
         vec!["room 17, publisher 3: subscriber 812 never got number 204 of 651, which was acknowledged".into()];
     result.counts.refused = BTreeMap::from([("rate_limited".to_owned(), 7)]);
     result.counts.closed = BTreeMap::from([(1006, 2), (4101, 1)]);
+    result.counts.broken = 3;
+    result.counts.storm_span_ns = 1_840_000_000;
     result.counts.reconnected = 3;
     result.counts.recovered = 2;
     result.counts.not_recovered = 1;

@@ -1,5 +1,6 @@
 //! The result as text for a terminal of 100 columns: the verdict first, then what ran, then the figures.
-use super::facts::{self, Grid};
+use super::facts;
+use super::grids::{self, Grid};
 use crate::result::{Outcome, RunResult};
 use comfy_table::{CellAlignment, Table, presets};
 use console::Style;
@@ -7,7 +8,7 @@ use console::Style;
 /// Widest line that is not a reason or note.
 const COLUMNS: usize = 100;
 
-/// The table. `is_coloured`: it goes to a terminal, and `NO_COLOR` is not set.
+/// The table. `is_coloured`: see [`super::is_coloured`].
 pub fn table(result: &RunResult, is_coloured: bool) -> String {
     let style = |style: Style| style.force_styling(is_coloured);
     let bold = style(Style::new().bold());
@@ -54,11 +55,11 @@ pub fn table(result: &RunResult, is_coloured: bool) -> String {
             wrapped(note, "  ", "    ").into_iter().for_each(|part| line(dim.apply_to(part).to_string()));
         }
     };
-    for section in [facts::rates(result), facts::latency(result)] {
+    for section in [grids::rates(result), grids::latency(result)] {
         grid(&section, section.title);
     }
     grid(&integrity(result), "Integrity");
-    for section in [facts::cost(result), facts::client_load(result), facts::witnesses(result), facts::targets(result)] {
+    for section in [grids::cost(result), grids::client_load(result), grids::witnesses(result), grids::targets(result)] {
         grid(&section, section.title);
     }
     text

@@ -41,13 +41,21 @@ impl Unit {
         }
     }
 
+    /// The labels of an axis: minutes if it is long and they are whole.
+    pub fn ticks(self, values: &[f64]) -> Vec<String> {
+        let has_minutes = self == Unit::Clock && values.iter().all(|value| value % 60.0 == 0.0);
+        if has_minutes && values.last().is_some_and(|&last| last >= 300.0) {
+            return values.iter().map(|value| format!("{} min", value / 60.0)).collect();
+        }
+        values.iter().map(|&value| self.tick(value)).collect()
+    }
+
     /// For axes: as short as the number allows.
     pub fn tick(self, value: f64) -> String {
         match self {
             Unit::Count | Unit::PerSecond => short(value),
             Unit::Duration => scaled(value, &DURATIONS, 1000.0, |value| trimmed(value, 3)),
             Unit::Bytes => scaled(value, &BYTES, 1024.0, |value| trimmed(value, 2)),
-            Unit::Clock if value >= 600.0 && value % 60.0 == 0.0 => format!("{} min", value / 60.0),
             Unit::Clock => format!("{} s", trimmed(value, 3)),
             Unit::Cores => trimmed(value, 3),
             Unit::Percent => format!("{} %", trimmed(value, 6)),
@@ -171,7 +179,8 @@ mod tests {
             ["0", "500", "2,500", "120k", "1.5M"]
         );
         assert_eq!([0.0, 2e5, 1.5e6].map(|v| Unit::Duration.tick(v)), ["0", "200 µs", "1.5 ms"]);
-        assert_eq!([30.0, 600.0, 7.5].map(|v| Unit::Clock.tick(v)), ["30 s", "10 min", "7.5 s"]);
+        assert_eq!(Unit::Clock.ticks(&[0.0, 7.5, 600.0]), ["0 s", "7.5 s", "600 s"]);
+        assert_eq!(Unit::Clock.ticks(&[0.0, 300.0, 600.0]), ["0 min", "5 min", "10 min"]);
         assert_eq!([99.0, 99.999].map(|v| Unit::Percent.tick(v)), ["99 %", "99.999 %"]);
     }
 }

@@ -1,7 +1,32 @@
 //! What stands in the data of an event, however its name and its envelope look: shared by the native protocol and Socket.IO.
 use super::Incoming;
 use crate::stamp::Stamp;
-use memchr::{memchr, memmem};
+use memchr::memchr;
+use memchr::memmem::{self, Finder};
+use std::sync::LazyLock;
+
+/// What is searched for. Prepared once: that takes longer than a search.
+macro_rules! keys {
+    ($($name:ident = $key:literal;)*) => {
+        $(static $name: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new($key));)*
+    };
+}
+
+keys! {
+    CHAT_MESSAGE = r#"{"type":"chat_message","data":{"#;
+    CLIENT_TIMESTAMP = r#""clientTimestamp":"#;
+    CODE = r#""code":""#;
+    DUPLICATE = r#""duplicate":true"#;
+    EPOCH = r#""epoch":""#;
+    EVENTS = r#""events":["#;
+    EVENTS_END = r#"],"recovered":"#;
+    MESSAGE = r#""message":""#;
+    OFFSET = r#""offset":"#;
+    RECOVERED = r#""recovered":"#;
+    REQUEST_ID = r#""requestId":""#;
+    RETRY_AFTER_MS = r#""retryAfterMs":"#;
+    ROOM_ID = r#""roomId":""#;
+}
 
 /// Reads an event by its name. `rest` begins behind the name; `body` is the whole message.
 pub fn read<'a>(name: &[u8], rest: &'a [u8], body: &'a [u8]) -> Incoming<'a> {
@@ -9,7 +34,7 @@ pub fn read<'a>(name: &[u8], rest: &'a [u8], body: &'a [u8]) -> Incoming<'a> {
         b"broadcast" => stamp_in(rest).map_or(Incoming::Other, Incoming::Live),
         b"chat_message" => durable(rest).unwrap_or(Incoming::Other),
         b"heartbeat_response" => {
-            let answer = number_after(rest, br#""clientTimestamp":"#);
+            let answer = number_after(rest, &CLIENT_TIMESTAMP);
             answer.map_or(Incoming::Other, |intended_ns| Incoming::HeartbeatAnswer { intended_ns })
         }
         b"ack" => ack(rest).unwrap_or(Incoming::Other),
@@ -24,9 +49,9 @@ pub fn read<'a>(name: &[u8], rest: &'a [u8], body: &'a [u8]) -> Incoming<'a> {
 /// Calls `each` with stamp and offset of every chat message in the `events` of a recovered room, in order. Other durable events
 /// are passed over, so offsets may jump. `body` is that of `Incoming::RoomState`.
 pub fn recovered_events(body: &[u8], mut each: impl FnMut(Stamp, u64)) {
-    let Some(list) = after(body, br#""events":["#) else { return };
-    let list = &list[..memmem::find(list, br#"],"recovered":"#).unwrap_or(list.len())];
-    let mut starts = memmem::find_iter(list, br#"{"type":"chat_message","data":{"#).peekable();
+    let Some(list) = after(body, &EVENTS) else { return };
+    let list = &list[..EVENTS_END.find(list).unwrap_or(list.len())];
+    let mut starts = CHAT_MESSAGE.find_iter(list).peekable();
     while let Some(start) = starts.next() {
         let event = &list[start..starts.peek().copied().unwrap_or(list.len())];
         if let Some(Incoming::Durable { stamp, offset, .. }) = durable(event) {
@@ -64,57 +89,57 @@ fn stamp_in(text: &[u8]) -> Option<Stamp> {
 
 /// `message` with a stamp, then `offset` and `epoch`.
 fn durable(data: &[u8]) -> Option<Incoming<'_>> {
-    let text = after(data, br#""message":""#)?;
+    let text = after(data, &MESSAGE)?;
     let stamp = Stamp::parse(text)?;
     let rest = &text[Stamp::BYTES..];
-    let rest = after(&rest[memchr(b'"', rest)?..], br#""offset":"#)?;
-    Some(Incoming::Durable { stamp, offset: number_at(rest)?, epoch: string_after(rest, br#""epoch":""#)? })
+    let rest = after(&rest[memchr(b'"', rest)?..], &OFFSET)?;
+    Some(Incoming::Durable { stamp, offset: number_at(rest)?, epoch: string_after(rest, &EPOCH)? })
 }
 
 fn ack(data: &[u8]) -> Option<Incoming<'_>> {
-    let request = bytes_after(data, br#""requestId":""#)?;
+    let request = bytes_after(data, &REQUEST_ID)?;
     if let Some(request) = join_id(request) {
         return Some(Incoming::Joined { request });
     }
     let stamp = Stamp::parse(request)?;
-    Some(Incoming::Acked { stamp, is_duplicate: memmem::find(data, br#""duplicate":true"#).is_some() })
+    Some(Incoming::Acked { stamp, is_duplicate: DUPLICATE.find(data).is_some() })
 }
 
 /// The room first, its position last: between them stand messages of any length.
 fn room_state<'a>(data: &'a [u8], body: &'a [u8]) -> Option<Incoming<'a>> {
-    let room = string_after(data, br#""roomId":""#)?;
-    let recovered = after(data, br#""recovered":"#).map(|value| value.starts_with(b"true"));
-    let end = &data[memmem::rfind(data, br#""epoch":""#)?..];
-    let (epoch, offset) = (string_after(end, br#""epoch":""#)?, number_after(end, br#""offset":"#)?);
+    let room = string_after(data, &ROOM_ID)?;
+    let recovered = after(data, &RECOVERED).map(|value| value.starts_with(b"true"));
+    let end = &data[memmem::rfind(data, EPOCH.needle())?..];
+    let (epoch, offset) = (string_after(end, &EPOCH)?, number_after(end, &OFFSET)?);
     Some(Incoming::RoomState { room, recovered, epoch, offset, body })
 }
 
 fn refused(data: &[u8]) -> Incoming<'_> {
-    let request = bytes_after(data, br#""requestId":""#).unwrap_or_default();
+    let request = bytes_after(data, &REQUEST_ID).unwrap_or_default();
     Incoming::Refused {
-        code: string_after(data, br#""code":""#).unwrap_or_default(),
+        code: string_after(data, &CODE).unwrap_or_default(),
         stamp: Stamp::parse(request).or_else(|| live_id(request)),
         request: join_id(request),
-        retry_after_ms: number_after(data, br#""retryAfterMs":"#),
+        retry_after_ms: number_after(data, &RETRY_AFTER_MS),
     }
 }
 
 /// What follows the first `key`.
-fn after<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    Some(&text[memmem::find(text, key)? + key.len()..])
+fn after<'a>(text: &'a [u8], key: &Finder<'_>) -> Option<&'a [u8]> {
+    Some(&text[key.find(text)? + key.needle().len()..])
 }
 
 /// What stands between the end of `key`, a quotation mark, and the next one.
-fn bytes_after<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+fn bytes_after<'a>(text: &'a [u8], key: &Finder<'_>) -> Option<&'a [u8]> {
     let rest = after(text, key)?;
     Some(&rest[..memchr(b'"', rest)?])
 }
 
-fn string_after<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a str> {
+fn string_after<'a>(text: &'a [u8], key: &Finder<'_>) -> Option<&'a str> {
     std::str::from_utf8(bytes_after(text, key)?).ok()
 }
 
-fn number_after(text: &[u8], key: &[u8]) -> Option<u64> {
+fn number_after(text: &[u8], key: &Finder<'_>) -> Option<u64> {
     number_at(after(text, key)?)
 }
 

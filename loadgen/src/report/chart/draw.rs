@@ -14,6 +14,8 @@ const LINE_PX: f64 = 15.0;
 const COLUMN_PX: f64 = 1.5;
 /// A line that ends so far from the right edge has its name beside its end.
 const EARLY_PX: f64 = 60.0;
+/// A line of so few points shows each of them.
+const SPARSE: usize = 12;
 /// Least width of a column with a hint of its own.
 const HINT_PX: f64 = 9.0;
 
@@ -105,30 +107,23 @@ impl Frame {
     }
 
     fn grid(&self, svg: &mut Svg, chart: &Chart) {
-        let rows = |ticks: &[f64]| -> Vec<(f64, f64)> {
-            ticks.iter().filter_map(|&tick| Some((tick, self.y.pixel(tick)?))).collect()
-        };
-        let columns = |ticks: &[f64]| -> Vec<(f64, f64)> {
-            ticks.iter().filter_map(|&tick| Some((tick, self.x.pixel(tick)?))).collect()
-        };
-        for (_, y) in rows(&self.y.minor) {
+        for y in self.y.minor.iter().filter_map(|&tick| self.y.pixel(tick)) {
             svg.line("faint", (self.left, y), (self.right, y));
         }
-        for (_, x) in columns(&self.x.minor) {
+        for x in self.x.minor.iter().filter_map(|&tick| self.x.pixel(tick)) {
             svg.line("faint", (x, self.top), (x, self.bottom));
         }
-        for (tick, y) in rows(&self.y.ticks) {
+        for (&tick, label) in self.y.ticks.iter().zip(chart.y.unit.ticks(&self.y.ticks)) {
+            let Some(y) = self.y.pixel(tick) else { continue };
             svg.line("rule", (self.left, y), (self.right, y));
-            svg.text("end axis", (self.left - 7.0, y + 4.0), &chart.y.unit.tick(tick));
+            svg.text("end axis", (self.left - 7.0, y + 4.0), &label);
         }
+        // A clock needs no lines through the plot, only marks below it.
+        let (look, from_y) = if chart.x.unit == Unit::Clock { ("base", self.bottom) } else { ("rule", self.top) };
         let mut free_from = f64::MIN;
-        for (tick, x) in columns(&self.x.ticks) {
-            svg.line(
-                if chart.x.is_tight { "base" } else { "rule" },
-                (x, if chart.x.is_tight { self.bottom } else { self.top }),
-                (x, self.bottom + 4.0),
-            );
-            let label = chart.x.unit.tick(tick);
+        for (&tick, label) in self.x.ticks.iter().zip(chart.x.unit.ticks(&self.x.ticks)) {
+            let Some(x) = self.x.pixel(tick) else { continue };
+            svg.line(look, (x, from_y), (x, self.bottom + 4.0));
             let half = text_px(&label) / 2.0;
             if x - half >= free_from {
                 svg.text("middle axis", (x, self.bottom + 18.0), &label);
@@ -144,8 +139,9 @@ impl Frame {
         let tone = series.tone.class();
         let places: Vec<_> = series.points.iter().map(|&point| self.place(point)).collect();
         let runs = places.split(Option::is_none).map(|run| run.iter().flatten().copied().collect::<Vec<_>>());
-        let shown = places.iter().flatten().count() as f64;
-        let has_dots = series.style == Style::Dots || shown * 16.0 < self.right - self.left;
+        let shown = places.iter().flatten().count();
+        let is_sparse = shown <= SPARSE && series.style != Style::Dashed;
+        let has_dots = series.style == Style::Dots || is_sparse;
         for run in runs.filter(|run| !run.is_empty()) {
             let run = decimate(&run, COLUMN_PX);
             if series.style == Style::Area && run.len() > 1 {
