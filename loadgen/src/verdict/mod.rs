@@ -176,6 +176,7 @@ pub(crate) mod tests {
                 ..ClientLoad::default()
             },
             witness,
+            verification: None,
             metrics: Default::default(),
             verdict: Verdict::default(),
         }
