@@ -72,7 +72,8 @@ mod tests {
         assert_eq!(
             text,
             "fanout              1,000 connections     133 messages/s  99,900 deliveries/s   23 s\n    \
-             One room of 1,000, ten senders, 100 live events a second to everyone: 100,000 deliveries a second.\n"
+             One room of 1,000, ten senders, 100 live events a second to everyone: 100,000 deliveries a\n    \
+             second.\n"
         );
     }
 
