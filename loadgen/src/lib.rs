@@ -16,6 +16,7 @@
 //! stamp to `check` (lost, doubled, out of order?) and records now − intended as its latency. At the end the workers' tallies
 //! and histograms are merged, laid beside what the server itself says, judged, and written down as one [`result::RunResult`].
 
+pub mod planner;
 pub mod result;
 pub mod scenario;
 pub mod stamp;
