@@ -16,7 +16,13 @@
 //! stamp to `check` (lost, doubled, out of order?) and records now − intended as its latency. At the end the workers' tallies
 //! and histograms are merged, laid beside what the server itself says, judged, and written down as one [`result::RunResult`].
 
+pub mod check;
+pub mod engine;
+pub mod peers;
 pub mod planner;
 pub mod result;
 pub mod scenario;
+pub mod schedule;
+pub mod server;
 pub mod stamp;
+pub mod wire;

@@ -99,12 +99,20 @@ pub struct Counts {
     pub connect_failed: u64,
     /// Time from the first connect to the last join, ns.
     pub connect_span_ns: u64,
+    /// Connections that the scenario broke on purpose.
+    pub broken: u64,
     pub reconnected: u64,
+    /// From the storm until all were ready again, the slowest worker's, ns; 0: no storm, or not all came back.
+    pub storm_span_ns: u64,
+    /// From the first goodbye until the last connection had ended, ns.
+    pub close_span_ns: u64,
     pub recovered: u64,
     pub not_recovered: u64,
     pub sent: BTreeMap<String, u64>,
     pub delivered: BTreeMap<String, u64>,
     pub acked: u64,
+    /// Acks that said `duplicate`: the message was said again after a lost connection, and had arrived the first time.
+    pub duplicate_acks: u64,
     /// Errors that the server answered, by code.
     pub refused: BTreeMap<String, u64>,
     /// Connections that ended without the scenario asking for it, by close code (1006: without one).
@@ -130,13 +138,20 @@ pub struct Integrity {
     pub lost_live: u64,
     /// Of `lost_live`: what the server says it skipped for slow readers.
     pub skipped_live: u64,
+    /// Messages sent while their receiver was away, and so neither expected nor lost (of live ones all, of durable ones where the
+    /// server did not recover them).
+    #[serde(default)]
+    pub missed_away: u64,
     pub duplicated: u64,
     pub reordered: u64,
     /// Deliveries with a stamp nobody sent, or in the wrong room.
     pub foreign: u64,
     /// Slow readers that the server closed with 4101, as it should.
     pub closed_slow: u64,
-    /// Durable offsets that jumped, went back, or changed their epoch.
+    /// Heartbeats that no answer came to, though the connection held.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// Durable offsets that did not grow, or changed their epoch. (They may jump: other events take offsets too.)
     pub offset_faults: u64,
     /// The first faults, one sentence each.
     pub examples: Vec<String>,
@@ -153,6 +168,7 @@ impl Integrity {
             && self.duplicated == 0
             && self.reordered == 0
             && self.foreign == 0
+            && self.unanswered == 0
             && self.offset_faults == 0
     }
 }

@@ -4,6 +4,7 @@ use crate::base::clock::Now;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 
 /// A listening socket. TCP_NODELAY is set, which accepted sockets inherit.
 ///
@@ -29,6 +30,36 @@ pub fn listener(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Resu
         };
         io::Error::new(error.kind(), format!("cannot listen on {address}: {cause} ({error})"))
     })
+}
+
+/// Begins a connection for a client of ours and does not wait for it: sending says EAGAIN until it stands, and fails if it never will.
+/// `source` is the own address to come from; its port is chosen at the connect, so that a pair of addresses has all of the
+/// ephemeral range (IP_BIND_ADDRESS_NO_PORT). TCP_NODELAY is set.
+pub fn connect(source: Option<std::net::Ipv4Addr>, address: SocketAddr) -> io::Result<std::os::fd::OwnedFd> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        let yes: libc::c_int = 1;
+        // SAFETY: the kernel reads one int, which is ours; the descriptor is open.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                (&raw const yes).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
 }
 
 /// Both clocks.

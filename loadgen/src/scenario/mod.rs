@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn publishers_are_spread_over_the_members() {
-        let members = |layer| -> Vec<_> { scenario().publishers(layer).iter().map(|p| (p.traffic, p.member)).collect() };
+        let members =
+            |layer| -> Vec<_> { scenario().publishers(layer).iter().map(|p| (p.traffic, p.member)).collect() };
         assert_eq!(members(0), [(0, 0), (0, 25), (0, 50), (0, 75), (1, 0)]);
         assert_eq!(members(1), [(2, 0), (2, 1), (2, 2), (2, 3)]);
     }
