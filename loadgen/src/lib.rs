@@ -20,6 +20,7 @@ pub mod check;
 pub mod engine;
 pub mod peers;
 pub mod planner;
+pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod schedule;
