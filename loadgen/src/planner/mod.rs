@@ -4,7 +4,7 @@
 //! grid, knee, capacity       what to measure, where saturation is, the whole procedure over a closure that measures
 //! plan, sizing               an ask and a machine → machines, what runs out first
 //! sensitivity, caution       what would change the answer; why not to believe it further than it goes
-//! text, html                 the plan as people read it
+//! story, text                the plan as people read it; `report::plan_html` has it as a page
 //! model                      all prices with their origin, as a file
 //! cost, gather, usl, network CPU and memory; shared sends; many cores; the cable
 //! work, fit, linear          quantities; least squares
@@ -23,8 +23,10 @@ pub mod network;
 pub mod plan;
 pub mod sensitivity;
 pub mod sizing;
+pub mod story;
 #[cfg(test)]
 pub mod testing;
+pub mod text;
 pub mod units;
 pub mod usl;
 pub mod words;

@@ -1,5 +1,6 @@
 //! A plan: what an ask needs on given machines, what runs out first, and what would change the answer.
 use super::caution;
+use super::fit::Coefficient;
 use super::model::{Compared, Model};
 use super::network::Network;
 use super::sensitivity::{self, Change};
@@ -138,6 +139,8 @@ pub struct Source {
     pub fit_miss: f64,
     pub validation: Vec<Compared>,
     pub usl: Option<Usl>,
+    /// All prices behind the figures: CPU, memory, kernel, handshake.
+    pub prices: Vec<(String, Vec<Coefficient>)>,
 }
 
 /// How much of a resource is in use, 1.0: all of it.
@@ -240,6 +243,17 @@ fn source(model: &Model) -> Source {
         fit_miss: model.cpu.miss_share,
         validation: model.validation.clone(),
         usl: model.usl.clone(),
+        prices: [
+            ("CPU", model.cpu.coefficients.clone()),
+            ("CPU of connecting", model.handshake.iter().cloned().collect()),
+            ("Memory of the process", model.rss.as_ref().map_or(Vec::new(), |prices| prices.coefficients.clone())),
+            ("Memory of the kernel", model.kernel.as_ref().map_or(Vec::new(), |prices| prices.coefficients.clone())),
+            ("Gathering", model.gather.as_ref().map_or(Vec::new(), |law| law.coefficients().to_vec())),
+        ]
+        .into_iter()
+        .filter(|(_, prices)| !prices.is_empty())
+        .map(|(what, prices)| (what.to_string(), prices))
+        .collect(),
     }
 }
 

@@ -37,12 +37,12 @@ pub fn percent(share: f64) -> String {
     if percent > 0.0 && percent < 0.1 { "< 0.1 %".into() } else if percent < 9.95 { format!("{percent:.1} %") } else { format!("{} %", grouped(percent.round())) }
 }
 
-/// Money, in whichever currency: two decimals below 100, five digits that matter below 0.01.
+/// Money, in whichever currency: two decimals below 100, as many as it needs below 0.1.
 pub fn money(value: f64) -> String {
     match value {
         v if v >= 100.0 => grouped(v.round()),
         v if v >= 0.1 => format!("{v:.2}"),
-        v => format!("{v:.5}"),
+        v => format!("{v:.5}").trim_end_matches('0').trim_end_matches('.').into(),
     }
 }
 
