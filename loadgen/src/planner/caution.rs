@@ -160,7 +160,7 @@ fn regime(model: &Model, plan: &Plan) -> String {
             let (alone, gathered) = model.delivery_us(payload);
             let mut text = format!(
                 "A delivery of {payload:.0} bytes costs {} µs in a send of its own and {} µs where {} share one (the most measured). This \
-                 plan counts with {} that share one",
+                 plan counts with {} to a send",
                 words::three(alone),
                 words::three(gathered),
                 words::three(law.depth_max_measured),

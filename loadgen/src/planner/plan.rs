@@ -282,7 +282,8 @@ fn uses(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing, machin
         .map(|limit| Use {
             resource: limit.resource,
             one_missing: share(limit.resource, machines),
-            all_there: share(limit.resource, machines + SPARE),
+            // Where a single room is too much, another machine takes nothing from it.
+            all_there: share(limit.resource, machines + if sizing.machines.is_some() { SPARE } else { 0 }),
             machines: ask.users as f64 / limit.users,
         })
         .collect()

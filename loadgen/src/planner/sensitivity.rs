@@ -41,7 +41,7 @@ pub fn changes(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing)
         add(format!("payload of {payload_bytes:.0} bytes"), model, Ask { payload_bytes, ..*ask }, *machine);
     }
     if !ask.is_gathered && ask.rooms_of > 3 && ask.rate_per_s > 0.0 {
-        let what = "one gathered update per user and tick, made by the application".to_string();
+        let what = "one gathered update per user and tick".to_string();
         add(what, model, Ask { is_gathered: true, ..*ask }, *machine);
     }
     if ask.durable_rate_per_s > 0.0 {

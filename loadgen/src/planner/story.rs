@@ -117,7 +117,7 @@ pub fn resources(plan: &Plan) -> Table {
             words::percent(used.one_missing),
             words::percent(used.all_there),
             if limit.users >= 1e9 { "over a billion".into() } else { words::count(limit.users.floor()) },
-            words::three(used.machines),
+            words::count(used.machines),
         ]
     });
     (vec!["resource", "a machine has", "used, one missing", "used, all there", "users it carries", "machines for it alone"], rows.collect())

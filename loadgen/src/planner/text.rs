@@ -13,7 +13,7 @@ pub fn text(plan: &Plan) -> String {
     out.push('\n');
     story::story(plan).iter().for_each(|sentence| paragraph(&mut out, "  ", sentence));
     if !plan.objections.is_empty() {
-        heading(&mut out, "Why this is not sensible on these machines");
+        heading(&mut out, "Why not");
         plan.objections.iter().for_each(|line| paragraph(&mut out, "- ", line));
     }
     heading(&mut out, "What runs out first");

@@ -4,7 +4,6 @@ use super::grids::Grid;
 use super::plots::Plot;
 use super::units::Unit;
 use crate::planner::plan::{Growth, Plan};
-use crate::planner::sizing::Resource;
 use crate::planner::story::{self, Answer, Table};
 use crate::planner::words;
 use askama::Template;
@@ -25,6 +24,10 @@ pub fn plan_html(plan: &Plan) -> String {
         story: story::story(plan),
         objections: &plan.objections,
         cards: cards(plan),
+        objections_head: match answer {
+            Answer::Impossible => "Why these machines do not carry it",
+            _ => "Why this is not sensible on these machines",
+        },
         use_of: use_of(plan),
         resources: grid(story::resources(plan), ""),
         growth: growth(plan),
@@ -54,10 +57,11 @@ struct Page<'a> {
     story: Vec<String>,
     objections: &'a [String],
     cards: Vec<(String, String)>,
+    objections_head: &'static str,
     use_of: Plot,
     resources: Grid,
     growth: Vec<Plot>,
-    changes_plot: Plot,
+    changes_plot: Option<Plot>,
     changes: Grid,
     load: Grid,
     cautions: &'a [String],
@@ -97,11 +101,17 @@ fn use_of(plan: &Plan) -> Plot {
             name: used.resource.name().into(),
             value: used.one_missing * 100.0,
             tone: if used.resource == plan.sizing.first { Tone::Series(1) } else { Tone::Series(0) },
-            note: format!("{} when all are there", words::percent(used.all_there)),
+            note: match plan.bought {
+                Some(_) => format!("{} when all are there", words::percent(used.all_there)),
+                None => String::new(),
+            },
             ..Bar::default()
         });
     }
-    bars = bars.line(100.0 * (1.0 - plan.ask.headroom), "headroom begins").line(100.0, "full");
+    // Far beyond a machine both lines would lie on the zero.
+    if plan.use_of.iter().all(|used| used.one_missing < 5.0) {
+        bars = bars.line(100.0 * (1.0 - plan.ask.headroom), "headroom begins").line(100.0, "full");
+    }
     let caption = match plan.sizing.machines {
         Some(_) => "On each machine while one is missing. The first to run out is in orange; the reconnect storm may take everything, as \
                     nothing else goes on in it.",
@@ -146,46 +156,46 @@ fn growth(plan: &Plan) -> Vec<Plot> {
     plots
 }
 
-fn changes(plan: &Plan) -> Plot {
-    let mut bars = Bars::new("Machines if one thing were different", Unit::Count);
-    let bar = |name: &str, bought: Option<u64>, first: Resource, tone: Tone| Bar {
-        name: name.into(),
-        value: bought.map_or(f64::NAN, |bought| bought as f64),
-        tone,
-        note: match bought {
-            Some(_) => format!("{} first", first.name()),
-            None => "a room is more than a machine".into(),
-        },
-        ..Bar::default()
-    };
-    bars = bars.bar(bar("as asked", plan.bought, plan.sizing.first, Tone::Series(1)));
-    for change in &plan.changes {
-        bars = bars.bar(bar(&change.what, change.bought, change.first, Tone::Series(0)));
-    }
-    Plot { title: "Machines if one thing were different", caption: "Each sized anew, one to spare included.".into(), is_wide: true, svg: bars.svg() }
+/// `None`: nothing that was tried makes it fit.
+fn changes(plan: &Plan) -> Option<Plot> {
+    let asked = [("as asked", plan.bought, plan.sizing.first, Tone::Series(1))];
+    let changed = plan.changes.iter().map(|change| (change.what.as_str(), change.bought, change.first, Tone::Series(0)));
+    let bars = asked.into_iter().chain(changed).filter_map(|(name, bought, first, tone)| {
+        let note = format!("{} first", first.name());
+        Some(Bar { name: name.into(), value: bought? as f64, tone, note, ..Bar::default() })
+    });
+    let bars = bars.fold(Bars::new("Machines if one thing were different", Unit::Count), Bars::bar);
+    let caption = "Each sized anew, one to spare included.".to_owned();
+    let plot = Plot { title: "Machines if one thing were different", caption, is_wide: true, svg: bars.svg() };
+    (!bars.bars.is_empty()).then_some(plot)
 }
 
 /// The curve over shards with what was measured; `None`: fewer than two shard counts were.
 fn scaling(plan: &Plan) -> Option<Plot> {
     let usl = plan.source.usl.as_ref().filter(|usl| usl.sigma.is_some())?;
     let last = plan.sizing.shards.max(usl.measured().1).max(2.0);
+    let (measured_max, step) = (usl.measured().1, (last - 1.0) / 120.0);
     let steps = |of: &dyn Fn(f64) -> Option<f64>| -> Vec<(f64, f64)> {
-        (0..=60).map(|i| 1.0 + (last - 1.0) * f64::from(i) / 60.0).filter_map(|n| Some((n, of(n)?))).collect()
+        (0..=120).map(|i| 1.0 + step * f64::from(i)).filter_map(|n| Some((n, of(n)?))).collect()
     };
     let margin = |n: f64| usl.effective_margin(n).map(|margin| margin * usl.lambda);
     let shards = Axis::new("shards", Scale::Linear, Unit::Count).tight();
     let mut chart = Chart::new("Throughput over shards", shards, Axis::new("deliveries a second", Scale::Linear, Unit::Count))
         .series("in proportion", Tone::Other, Style::Dashed, steps(&|n| Some(usl.lambda * n)))
-        .series("fitted", Tone::Series(0), Style::Line, steps(&|n| Some(usl.at(n))));
+        .series("fitted", Tone::Series(0), Style::Line, steps(&|n| (n <= measured_max + step).then(|| usl.at(n))));
+    if last > measured_max {
+        let beyond = steps(&|n| (n >= measured_max).then(|| usl.at(n)));
+        chart = chart.series("extrapolated", Tone::Series(0), Style::Dashed, beyond);
+    }
     let upper = steps(&|n| Some((usl.at(n) + margin(n)?).min(usl.lambda * n)));
     let lower = steps(&|n| Some((usl.at(n) - margin(n)?).max(0.0)));
     if !lower.is_empty() {
-        chart = chart.series("95 %", Tone::Series(0), Style::Thin, upper).series("", Tone::Series(0), Style::Thin, lower);
+        chart = chart.series("95 %", Tone::Series(0), Style::Thin, upper).series("95 %", Tone::Series(0), Style::Thin, lower);
     }
     let measured = usl.places.iter().map(|place| (place.n, place.throughput)).collect();
     chart = chart.series("measured", Tone::Series(1), Style::Dots, measured);
-    if plan.sizing.shards > usl.measured().1 {
-        chart = chart.marker(Marker::AtX { x: usl.measured().1, label: "measured up to here".into(), tone: Tone::Other });
+    if plan.sizing.shards > measured_max {
+        chart = chart.marker(Marker::AtX { x: measured_max, label: "measured up to here".into(), tone: Tone::Other });
     }
     let kappa = usl.kappa.map_or("κ not known".into(), |kappa| format!("κ = {kappa:.6}"));
     let mut caption = format!("Universal Scalability Law: σ = {:.4}, {kappa}. ", usl.sigma.unwrap_or(0.0));
@@ -259,7 +269,7 @@ mod tests {
         let model = fitted();
         let pages = [
             ("fits", plan_html(&plan(&model, &ask(), &machine()))),
-            ("not-sensible", plan_html(&plan(&model, &Ask { users: 500_000, rate_per_s: 20.0, ..ask() }, &machine()))),
+            ("not-sensible", plan_html(&plan(&model, &Ask { users: 500_000, rate_per_s: 20.0, durable_rate_per_s: 0.0, ..ask() }, &machine()))),
             ("impossible", plan_html(&plan(&round_model(), &Ask { rooms_of: 200_000, ..ask() }, &machine()))),
         ];
         for (name, page) in &pages {
