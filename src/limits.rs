@@ -4,6 +4,18 @@
 /// Shards in one process. Bounded by the mesh: one queue per ordered pair.
 pub const SHARDS_MAX: u16 = 256;
 
+/// Rows of one shard's table of connections: the kernel's IORING_MAX_FIXED_FILES. More: no ring (EMFILE).
+pub const TABLE_ROWS_MAX: u32 = 1 << 20;
+
+/// Kernel memory of one idle connection, bytes, to plan with. Measured on Linux 6.18, x86-64: tcp_sock 2,521, sock_inode 862, file
+/// 195, dentry 195, security module 56 (slab sizes, with what their pages waste); one armed poll 263; its row of the table 8. That
+/// makes 4,100; the rest is for other kernels and configurations. Smaller: a machine is said to hold what it does not. Larger: memory
+/// stays unused. Buffers of data in flight come on top and are bounded by net.ipv4.tcp_mem.
+pub const CONNECTION_KERNEL_BYTES: u64 = 4_400;
+
+/// Memory of one idle connection in the process, bytes, to plan with: `tests/idle_memory.rs` fails above it.
+pub const CONNECTION_USER_BYTES: u64 = 256;
+
 /// HTTP head, bytes (R-CONN-2). Larger: 431 and close.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
 

@@ -1,11 +1,13 @@
 //! What keeps a server from starting is told in a text that names cause and remedy, and by an exit code: 2 command, configuration
-//! or key, 3 data, 5 address. A low descriptor limit keeps nobody from starting: it makes a smaller server.
+//! or key, 3 data, 4 io_uring forbidden, 5 port in use, 6 kernel, 7 limits, 8 address. A low descriptor limit keeps nobody from
+//! starting: it makes a smaller server.
 #[path = "reliability/support.rs"]
 mod support;
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -78,7 +80,7 @@ fn an_address_of_another_machine() {
     let folder = TempDir::new().unwrap();
     let address = "192.0.2.1:20001".parse().unwrap();
     let (code, text) = refused(&folder.path().join("data"), address, &Settings::new(1, &[]));
-    assert_eq!(code, Some(5), "{text}");
+    assert_eq!(code, Some(8), "{text}");
     assert!(text.contains("192.0.2.1:20001") && text.contains("no interface"), "{text}");
 }
 
@@ -191,7 +193,148 @@ fn a_broken_setting() {
     }
 }
 
-/// A table larger than the limit on descriptors is refused by the ring (exit code 4) or cut down; never a crash later.
+/// Starts it behind a filter that answers io_uring_setup with this errno, as container runtimes do. The filter is the thread's, and
+/// what it starts inherits it.
+fn filtered<T: Send + 'static>(errno: i32, start: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(move || {
+        const IO_URING_SETUP: i64 = 425;
+        let rules = [(IO_URING_SETUP, vec![])].into_iter().collect();
+        let architecture = std::env::consts::ARCH.try_into().unwrap();
+        let refusal = SeccompAction::Errno(errno as u32);
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, architecture).unwrap();
+        seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+        start()
+    })
+    .join()
+    .unwrap()
+}
+
+/// The server and `throng doctor` say the same.
+#[test]
+fn io_uring_forbidden_by_seccomp() {
+    for (errno, name) in [(1, "EPERM"), (38, "ENOSYS")] {
+        let folder = TempDir::new().unwrap();
+        let start = command(&folder.path().join("data"), free_address(), &Settings::new(1, &[]));
+        let (code, text) = filtered(errno, move || told(start));
+        assert_eq!(code, Some(4), "{text}");
+        assert!([name, "seccomp", "io_uring_setup", "Remedy"].iter().all(|part| text.contains(part)), "{text}");
+
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_throng"));
+        doctor.args(["doctor", "--connections", "10"]).current_dir(folder.path());
+        let output = filtered(errno, move || doctor.output().unwrap());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.starts_with("problem  io_uring allowed") && text.contains("seccomp filter"), "{text}");
+        assert!(text.ends_with("no server starts (io_uring allowed).\n"), "{text}");
+    }
+}
+
+/// A kernel without io_uring also answers ENOSYS; without a filter it is the kernel that is blamed. Told by unit tests of
+/// `plane/ring/setup.rs`, since no such kernel can be had here: what is left to see is that another refusal is no accusation.
+#[test]
+fn another_refusal_names_what_failed() {
+    let folder = TempDir::new().unwrap();
+    const EIO: i32 = 5;
+    let start = command(&folder.path().join("data"), free_address(), &Settings::new(1, &[]));
+    let (code, text) = filtered(EIO, move || told(start));
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("the data ring (io_uring_setup) failed") && !text.contains("seccomp"), "{text}");
+}
+
+/// Linux counts rings against the limit since 6.14, for users without CAP_IPC_LOCK. Both rings of a shard are made before the
+/// start counts as done: with room for one of them only, the other is refused in the same way.
+#[test]
+fn little_locked_memory() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version: Vec<u32> =
+        release.split(|c: char| !c.is_ascii_digit()).take(2).map(|part| part.parse().unwrap()).collect();
+    let is_counted = version >= vec![6, 14];
+    for (limit, ring) in [(65_536, "the data ring"), (900_000, "the host's ring")] {
+        let folder = TempDir::new().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let mut settings = Settings::new(1, &[]);
+        settings.through = vec!["prlimit".into(), format!("--memlock={limit}:{limit}")];
+        settings.through.extend(as_nobody());
+        let data = folder.path().join("data");
+        if !is_counted {
+            settings.through.extend(["timeout", "--preserve-status", "3"].map(Into::into));
+            let (code, text) = refused(&data, free_address(), &settings);
+            assert_eq!(code, Some(0), "drained by the signal of timeout: {text}");
+            continue;
+        }
+        let (code, text) = refused(&data, free_address(), &settings);
+        assert_eq!(code, Some(7), "{text}");
+        let parts = [ring, "ENOMEM", &format!("RLIMIT_MEMLOCK is {limit}"), "LimitMEMLOCK="];
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
+/// A program to be started through, so that it is a user without privileges of whom nobody else runs anything: locked memory is
+/// counted by user. Root changes to such a user; anybody else is one.
+fn as_nobody() -> Vec<String> {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let user = format!("--reuid={}", 60_000 + std::process::id() % 4_000);
+    let words = ["setpriv", &user, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"];
+    if is_root { words.map(Into::into).into() } else { Vec::new() }
+}
+
+/// 2 GiB of buffers do not fit into 1 GiB of address space.
+#[test]
+fn no_memory_for_buffers() {
+    let folder = TempDir::new().unwrap();
+    let buffers = ["plane.receive_buffers=32768", "plane.receive_buffer_bytes=65536"];
+    let mut settings = Settings::new(1, &buffers);
+    settings.through = vec!["prlimit".into(), format!("--as={}", 1u64 << 30)];
+    let (code, text) = refused(&folder.path().join("data"), free_address(), &settings);
+    assert_eq!(code, Some(7), "{text}");
+    let parts = ["receive buffers", "ENOMEM", "ulimit -v", "plane.receive_buffers"];
+    assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+}
+
+/// Fewer than the smallest table has rows, or so few that none is left for the rings.
+#[test]
+fn hardly_any_descriptors() {
+    for limit in [63, 40, 24] {
+        let folder = TempDir::new().unwrap();
+        let mut settings = Settings::new(1, &[]);
+        settings.through = vec!["prlimit".into(), format!("--nofile={limit}:{limit}")];
+        let (code, text) = refused(&folder.path().join("data"), free_address(), &settings);
+        assert_eq!(code, Some(7), "{limit}: {text}");
+        assert!(text.contains(&format!("RLIMIT_NOFILE = {limit}")) && text.contains("LimitNOFILE="), "{text}");
+    }
+}
+
+/// Unprivileged users may not have the lowest ports.
+#[test]
+fn a_privileged_port() {
+    let lowest = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    assert!(lowest.trim().parse::<u16>().unwrap() > 81, "this machine gives every port to everyone");
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let mut settings = Settings::new(1, &[]);
+    settings.through = as_nobody();
+    let (code, text) = refused(&folder.path().join("data"), "127.0.0.1:81".parse().unwrap(), &settings);
+    assert_eq!(code, Some(8), "{text}");
+    assert!(text.contains("127.0.0.1:81") && text.contains("privileges"), "{text}");
+}
+
+/// A full table refuses the handshake and counts it; a place that becomes free is given to the next.
+#[test]
+fn a_full_table() {
+    let server = Server::start_with(&Settings::new(1, &["plane.connections_per_shard=4"]));
+    let mut clients: Vec<Client> = (0..4).map(|number| Client::connect(&server, &format!("user-{number}"))).collect();
+    for refused in 1..=3 {
+        let stream = connect_from(source_address(0), server.address).expect("accepted, if only to be refused");
+        let head = Client::begin(&server, stream, Some("late")).head().expect("an answer");
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.to_lowercase().contains("\r\nretry-after: "), "{head}");
+        assert_eq!(server.metric(r#"throng_handshakes_refused_total{reason="connections"}"#), refused);
+    }
+    clients[0].join("lobby", None);
+    clients.pop();
+    eventually("a free place", || Client::try_connect(&server, "next"));
+}
+
+/// A table larger than the limit on descriptors is cut down; never a crash later.
 #[test]
 fn a_low_descriptor_limit_makes_a_smaller_server() {
     let mut settings = Settings::new(1, &[]);
@@ -215,4 +358,25 @@ fn a_low_descriptor_limit_makes_a_smaller_server() {
     clients[0].join("lobby", None);
     clients.pop();
     eventually("a free place", || Client::try_connect(&server, "next"));
+}
+
+#[test]
+fn the_manual_lists_every_exit_code() {
+    use throng::boot::options as codes;
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATING.md")).unwrap();
+    let all = [
+        codes::EXIT_USAGE,
+        codes::EXIT_DATA,
+        codes::EXIT_FORBIDDEN,
+        codes::EXIT_PORT_IN_USE,
+        codes::EXIT_KERNEL,
+        codes::EXIT_RESOURCES,
+        codes::EXIT_ADDRESS,
+        codes::EXIT_CRASH,
+        codes::EXIT_AT_ONCE,
+    ];
+    for code in all {
+        assert!(manual.contains(&format!("\n| {code} | ")), "{code}");
+        assert_eq!(all.iter().filter(|other| **other == code).count(), 1, "{code} says one thing");
+    }
 }

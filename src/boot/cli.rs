@@ -2,7 +2,7 @@
 //! code is 2 for what the operator can mend in the command or the configuration.
 use super::dev::{self, DevKey};
 use super::keys;
-use super::options::{EXIT_USAGE, ServeOptions};
+use super::options::{EXIT_CANNOT_HOLD, EXIT_USAGE, ServeOptions};
 use crate::config::{self, Config, Flag, Format, Inputs};
 use crate::ids;
 use clap::{Args, Parser, Subcommand};
@@ -63,6 +63,24 @@ enum Command {
         throng token --user anna --room staff --role moderator"
     )]
     Token(TokenArgs),
+    /// Tell whether this machine can hold so many connections, and what to mend first
+    ///
+    /// Tries out what the server needs of the kernel, reads limits and settings, and prints a line for each check: ok, advice or
+    /// problem, what is, what is wanted, and what to run. It changes nothing itself. Takes the same settings as `serve`: run it
+    /// as the server's user and within its limits. Exit code 0 if the machine can hold them, 1 if it cannot.
+    #[command(after_long_help = "Examples:\n  throng doctor\n  throng doctor --connections 1000000\n  \
+        throng doctor --connections 1000000 --shards 64 --json\n  \
+        systemd-run --pipe --uid=throng -p LimitNOFILE=524288 throng doctor --config /etc/throng/throng.toml")]
+    Doctor {
+        /// Connections that the machine shall hold; default: all that descriptors and configuration allow
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        connections: Option<u64>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Print every configuration key with value, unit and meaning; checks the configuration
     ///
     /// Takes the same settings as `serve`: a star marks values that are not the default.
@@ -136,6 +154,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve { dev, settings } => serve(settings.into_inputs(dev)),
+        Command::Doctor { connections, json, settings } => doctor(&settings.into_inputs(false), connections, json),
         Command::Token(arguments) => token(&arguments).map(|text| print(&text)),
         Command::Config { format, settings } => config::load(&settings.into_inputs(false))
             .map(|config| print(&config.listing(format)))
@@ -159,6 +178,13 @@ fn serve(inputs: Inputs) -> Result<ExitCode, String> {
         eprintln!("throng: warning: {warning}");
     }
     Ok(super::serve::run(ServeOptions { dev: inputs.dev, config, keys, inputs }))
+}
+
+fn doctor(inputs: &Inputs, connections: Option<u64>, is_json: bool) -> Result<ExitCode, String> {
+    let config = config::load(inputs).map_err(|problems| problems.to_string())?;
+    let (report, can_hold) = super::doctor::examine(&config, connections, is_json);
+    print(&report);
+    Ok(if can_hold { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CANNOT_HOLD) })
 }
 
 fn load_dev_key(config: &Config) -> Result<DevKey, String> {

@@ -2,6 +2,7 @@
 pub mod cli;
 mod control;
 pub mod dev;
+pub mod doctor;
 mod key_watch;
 pub mod keys;
 pub mod options;

@@ -5,7 +5,7 @@
 //! A second signal exits at once: whatever was acknowledged is on disk already (R-CONN-6).
 use super::control::{Control, Event};
 use super::key_watch::KeyWatch;
-use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, EXIT_LISTEN, ServeOptions, StartError, fail};
+use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, ServeOptions, StartError, fail, no_listener};
 use super::post::{Post, post_until_taken};
 use super::source::ProcessSource;
 use super::threads::ShardThreads;
@@ -15,7 +15,7 @@ use crate::base::mailbox::Bell;
 use crate::config::Config;
 use crate::config::Inputs;
 use crate::ids::UlidSource;
-use crate::limits::SHARDS_MAX;
+use crate::limits::{SHARDS_MAX, TABLE_ROWS_MAX};
 use crate::plane::os;
 use crate::services::{Services, ServicesOptions, Timeouts};
 use crate::shard::host::Start;
@@ -32,10 +32,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Descriptors that are not connections: database, rings, listeners, services, handshakes in progress.
-const DESCRIPTOR_RESERVE: u64 = 512;
+pub(super) const DESCRIPTOR_RESERVE: u64 = 512;
 
 /// Connections waiting to be accepted, per shard; the kernel caps it at net.core.somaxconn.
-const BACKLOG: i32 = 4_096;
+pub(super) const BACKLOG: i32 = 4_096;
 
 /// Runs until a signal ends it.
 pub fn run(options: ServeOptions) -> ExitCode {
@@ -65,10 +65,11 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     // Before the first socket, so that nothing is lost if it is asked to end while starting.
     let control = Control::start().map_err(|error| fail(EXIT_CRASH)(format!("signals: {error}")))?;
     let descriptors = os::raise_nofile_limit();
+    os::disable_huge_pages();
     let shards = shard_count(&config);
     let slots = slots_per_shard(&config, descriptors);
-    let listeners = listen(&config, shards).map_err(|error| fail(EXIT_LISTEN)(error.to_string()))?;
-    let address = listeners[0].local_addr().map_err(|error| fail(EXIT_LISTEN)(error.to_string()))?;
+    let listeners = listen(&config, shards).map_err(|error| no_listener(&error))?;
+    let address = listeners[0].local_addr().map_err(|error| no_listener(&error))?;
 
     let store = open_store(&config)?;
     let resume_key = ResumeKey::load_or_create(&config.server.data_dir).map_err(|error| {
@@ -103,7 +104,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
         demo: is_dev,
         source: source.clone(),
     })
-    .map_err(|error| fail(EXIT_LISTEN)(error.to_string()))?;
+    .map_err(|error| no_listener(&error))?;
 
     let capacity = u64::from(slots) * u64::from(shards);
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
@@ -212,16 +213,16 @@ fn wait(
     }
 }
 
-fn shard_count(config: &Config) -> u16 {
+pub(super) fn shard_count(config: &Config) -> u16 {
     match config.server.shards {
         0 => os::available_cores().len().clamp(1, SHARDS_MAX.into()) as u16,
         shards => shards.min(SHARDS_MAX.into()) as u16,
     }
 }
 
-/// A ring's table has at most RLIMIT_NOFILE rows, and a connection in the table needs no other descriptor.
-fn slots_per_shard(config: &Config, descriptors: u64) -> u32 {
-    let most = descriptors.saturating_sub(DESCRIPTOR_RESERVE).max(64);
+/// A ring's table has at most RLIMIT_NOFILE rows and the kernel's own most, and a connection in the table needs no other descriptor.
+pub(super) fn slots_per_shard(config: &Config, descriptors: u64) -> u32 {
+    let most = descriptors.saturating_sub(DESCRIPTOR_RESERVE).clamp(64, TABLE_ROWS_MAX.into());
     match config.plane.connections_per_shard {
         0 => most as u32,
         slots => slots.min(descriptors) as u32,
@@ -307,6 +308,17 @@ mod tests {
         });
         assert_eq!(free_address(address).unwrap(), address);
         release.join().unwrap();
+    }
+
+    #[test]
+    fn a_table_fits_the_limits() {
+        let mut config = Config::default();
+        let rows = |config: &Config, descriptors| slots_per_shard(config, descriptors);
+        assert_eq!([0, 576, 577, 20_000].map(|limit| rows(&config, limit)), [64, 64, 65, 19_488]);
+        // Container runtimes and systemd set limits that no table can have.
+        assert_eq!([1_049_088, 1_049_089, 1_073_741_816, u64::MAX].map(|limit| rows(&config, limit)), [1_048_576; 4]);
+        config.plane.connections_per_shard = 100;
+        assert_eq!([99, 100, u64::MAX].map(|limit| rows(&config, limit)), [99, 100, 100]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The shards' threads: each makes its ring, waits until all have theirs, and runs.
-use super::options::{EXIT_CRASH, EXIT_RING, StartError, fail};
+use super::options::{EXIT_CRASH, EXIT_RESOURCES, StartError, fail, no_ring};
 use crate::base::mailbox::Wake;
 use crate::config::Config;
 use crate::plane::{RingOptions, os};
@@ -50,16 +50,17 @@ impl ShardThreads {
                     Err(_) => Ok(()), // the start was given up
                 }
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{shard}"))
-                .spawn(body)
-                .map_err(|error| fail(EXIT_CRASH)(format!("shard thread: {error}")))?;
+            let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(body).map_err(|error| {
+                fail(EXIT_RESOURCES)(format!(
+                    "no thread for shard {shard}: {error}. Remedy: raise ulimit -u (TasksMax= in a unit) or ulimit -v"
+                ))
+            })?;
             threads.threads.push(thread);
             threads.starts.push(start);
             match is_ready.recv() {
                 Ok(Ok(waker)) => threads.wakers.push(waker),
-                Ok(Err(error)) => return Err(fail(EXIT_RING)(format!("shard {shard}: {error}"))),
-                Err(_) => return Err(fail(EXIT_RING)(format!("shard {shard}: its thread ended"))),
+                Ok(Err(error)) => return Err(no_ring(shard, &error)),
+                Err(_) => return Err(fail(EXIT_CRASH)(format!("shard {shard}: its thread ended"))),
             }
         }
         Ok(threads)

@@ -110,7 +110,7 @@ table! {
         readers: u64 = 2, "count", "Threads that read rooms and history", 1..=64;
     }
     plane PlaneKeys (AtStart) {
-        connections_per_shard: u64 = 0, "count", "Rows of a shard's descriptor table; 0 = RLIMIT_NOFILE less a reserve", 0..=1_048_576;
+        connections_per_shard: u64 = 0, "count", "Rows of a shard's descriptor table; 0 = RLIMIT_NOFILE less a reserve, at most 1048576", 0..=1_048_576;
         receive_buffers: u64 = 1_024, "count", "Receive buffers of a shard, a power of two up to 32768", 16..=32_768;
         receive_buffer_bytes: u64 = 2_048, "bytes", "Size of one receive buffer", 256..=65_536;
     }

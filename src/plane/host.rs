@@ -9,10 +9,10 @@ use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 pub type Runtime = monoio::Runtime<TimeDriver<IoUringDriver>>;
 
 /// Requests that the host's ring queues between two enters: accepts, handshakes and one timer.
-const HOST_SUBMISSIONS: u32 = 1_024;
+pub(super) const HOST_SUBMISSIONS: u32 = 1_024;
 
 /// Room for a reconnect storm: one completion per handshake in progress. An overflow costs a kernel allocation each.
-const HOST_COMPLETIONS: u32 = 16_384;
+pub(super) const HOST_COMPLETIONS: u32 = 16_384;
 
 /// Builds the runtime that waits on behalf of a shard.
 ///
@@ -36,7 +36,11 @@ pub struct Ready {
 
 impl Ready {
     /// Call it inside the runtime.
-    pub fn new(ring: &Ring) -> io::Result<Ready> {
+    pub fn new(ring: &Ring) -> Result<Ready, SetupError> {
+        Ready::open(ring).map_err(|error| SetupError::from_io(Step::HostRing, error))
+    }
+
+    fn open(ring: &Ring) -> io::Result<Ready> {
         // A duplicate, so that dropping it does not close the ring. monoio has no general wrapper of descriptors,
         // but `readable` only polls: no call that needs a socket is ever made on this one.
         let stream = std::os::unix::net::UnixStream::from(ring.as_fd().try_clone_to_owned()?);

@@ -21,7 +21,7 @@ pub mod os;
 pub mod ring;
 pub mod sim;
 
-pub use ring::{Ring, RingOptions, SetupError};
+pub use ring::{Ring, RingOptions, SetupCause, SetupError};
 pub use sim::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, SimRng, SimSocket};
 
 /// Row of the plane's table; the shard's connection records use the same index.

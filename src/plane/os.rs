@@ -5,6 +5,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A listening socket. TCP_NODELAY is set, which accepted sockets inherit.
 ///
@@ -86,6 +88,13 @@ pub fn release_memory() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
+/// Turns transparent huge pages off for this process (PR_SET_THP_DISABLE), as far as memory is touched from now on: with them each
+/// page of the heap that is touched takes 2 MiB. The allocator does not ask for them; where the machine says `always`, they come unasked.
+pub fn disable_huge_pages() {
+    // SAFETY: takes and returns integers; fails only where the kernel has no huge pages.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 /// Fills `bytes` from the operating system's random source.
 ///
 /// # Panics
@@ -94,25 +103,86 @@ pub fn os_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system's random source");
 }
 
+/// A bound on one resource of the process; None: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Option<u64>);
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(limit) => write!(f, "{limit}"),
+            None => f.write_str("unlimited"),
+        }
+    }
+}
+
+/// What holds, and how far it can be raised without privileges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub soft: Limit,
+    pub hard: Limit,
+}
+
+/// Resources with a limit that a server may meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// RLIMIT_NOFILE, a number.
+    Descriptors,
+    /// RLIMIT_MEMLOCK, bytes.
+    LockedMemory,
+    /// RLIMIT_AS, bytes.
+    AddressSpace,
+}
+
+/// The process's limits (getrlimit(2)).
+pub fn limits(resource: Resource) -> Limits {
+    let id = match resource {
+        Resource::Descriptors => libc::RLIMIT_NOFILE,
+        Resource::LockedMemory => libc::RLIMIT_MEMLOCK,
+        Resource::AddressSpace => libc::RLIMIT_AS,
+    };
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills in `limits`, which is ours.
+    unsafe { libc::getrlimit(id, &mut limits) };
+    let limit = |value| Limit((value != libc::RLIM_INFINITY).then_some(value));
+    Limits { soft: limit(limits.rlim_cur), hard: limit(limits.rlim_max) }
+}
+
 /// The soft limit on descriptors (RLIMIT_NOFILE), which also bounds a ring's table.
 pub fn nofile_limit() -> u64 {
-    limits().rlim_cur
+    limits(Resource::Descriptors).soft.0.unwrap_or(u64::MAX)
 }
 
 /// Raises the soft limit on descriptors to the hard one, which needs no privilege, and returns what holds then.
 pub fn raise_nofile_limit() -> u64 {
-    let hard = limits().rlim_max;
+    let hard = limits(Resource::Descriptors).hard.0.unwrap_or(libc::RLIM_INFINITY);
     let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // SAFETY: the kernel reads `wanted`, which is ours.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) };
     nofile_limit()
 }
 
-fn limits() -> libc::rlimit {
-    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills in `limits`, which is ours.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limits) };
-    limits
+/// Bytes that an unprivileged user can still write to the file system of this folder (statvfs(3)).
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: integers; all zeros is a value.
+    let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` ends with a zero byte; the kernel fills in `facts`, which is ours.
+    match unsafe { libc::statvfs(path.as_ptr(), &mut facts) } {
+        0 => Ok(facts.f_bavail * facts.f_frsize),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether the kernel believes its clock to be steered by a time service (adjtimex(2)). None where it does not say.
+pub fn is_clock_synchronised() -> Option<bool> {
+    // SAFETY: integers; all zeros is a value, and `modes` of 0 asks without changing anything.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills in `clock`, which is ours.
+    match unsafe { libc::adjtimex(&mut clock) } {
+        -1 => None,
+        state => Some(state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0),
+    }
 }
 
 /// Numbers of the cores that this thread may run on, ascending.
@@ -181,6 +251,15 @@ mod tests {
         });
         assert_eq!(pinned.join().expect("thread"), [last]);
         assert!(pin_to_core(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn limits_and_room() {
+        let descriptors = limits(Resource::Descriptors);
+        assert!(descriptors.soft.0.is_some_and(|soft| soft > 0 && soft <= descriptors.hard.0.unwrap_or(u64::MAX)));
+        assert!(free_bytes(Path::new("/")).is_ok_and(|bytes| bytes > 0));
+        assert!(free_bytes(Path::new("/no/such/folder")).is_err());
+        assert_eq!(Limit(None).to_string(), "unlimited");
     }
 
     #[test]

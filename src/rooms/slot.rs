@@ -93,10 +93,13 @@ impl State {
             (State::Loading(None), Read::Room { .. }) => self.loaded(cx, outcome),
             (State::Loading(room), Read::History { .. }) => {
                 let Some(mut room) = room.take() else { return };
-                if let Outcome::Page { rows, has_more } = outcome {
-                    room.add_messages(cx, rows, has_more);
+                match outcome {
+                    Outcome::Page { rows, has_more } => {
+                        room.add_messages(cx, rows, has_more);
+                        *self = State::Ready(room);
+                    }
+                    _ => self.failed(cx),
                 }
-                *self = State::Ready(room);
                 cx.retry();
             }
             (State::Ready(room), Read::History { .. }) => room.history_read(cx, &job.waiter, outcome),
@@ -157,16 +160,21 @@ impl State {
                         *self = State::Loading(Some(room));
                         return;
                     }
+                    self.failed(cx);
+                } else {
+                    *self = State::Ready(room);
                 }
-                *self = State::Ready(room);
             }
             Outcome::Room(None) | Outcome::NoRoom => *self = State::Missing,
-            _ => {
-                cx.fx.count("rooms_failed");
-                *self = State::Failed;
-            }
+            _ => self.failed(cx),
         }
         cx.retry();
+    }
+
+    /// The room cannot be had whole: better none than one whose snapshots lack messages. Whoever waits is told to try again.
+    fn failed<E: Effects>(&mut self, cx: &mut Cx<'_, E>) {
+        cx.fx.count("rooms_failed");
+        *self = State::Failed;
     }
 
     /// A deleted room is gone once nothing of it is on its way.

@@ -10,6 +10,7 @@ use crate::plane::host::{self, Ready};
 use crate::plane::{Plane, Ring, RingOptions, SetupError};
 use socket2::SockRef;
 use std::cell::RefCell;
+use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A shard that has its ring, but not yet its place among the others: wakers are exchanged first.
 pub struct Prepared {
     ring: Ring,
+    runtime: host::Runtime,
+    ready: Ready,
 }
 
 /// What the thread needs once all shards are prepared.
@@ -34,59 +37,60 @@ pub struct Start {
     pub door: Door,
 }
 
-/// Makes the ring. Call it in the shard's own thread: a ring has one submitting thread for life.
+/// Makes the ring and the runtime's. Call it in the shard's own thread: a ring has one submitting thread for life.
 pub fn prepare(options: &RingOptions) -> Result<(Prepared, Box<dyn Wake>), SetupError> {
     let ring = Ring::new(options)?;
+    let mut runtime = host::runtime()?;
+    let ready = runtime.block_on(async { Ready::new(&ring) })?;
     let waker = ring.waker();
-    Ok((Prepared { ring }, waker))
+    Ok((Prepared { ring, runtime, ready }, waker))
 }
 
 impl Prepared {
     /// Runs the shard until it is told to stop or has drained.
-    pub fn run(self, start: Start) -> Result<(), SetupError> {
-        let mut runtime = host::runtime()?;
-        runtime.block_on(self.serve(start));
+    pub fn run(self, start: Start) -> io::Result<()> {
+        let Prepared { ring, mut runtime, ready } = self;
+        let closer = start.listener.try_clone()?;
+        runtime.block_on(serve(ring, ready, start, closer));
         // A drop would leak what is pending on the host's ring; the thread ends with the process.
         std::mem::forget(runtime);
         Ok(())
     }
+}
 
-    async fn serve(self, start: Start) {
-        let Start { parts, bell, listener, door } = start;
-        let ready = Ready::new(&self.ring).expect("a duplicate of the ring's descriptor");
-        let kick = self.ring.waker();
-        let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(self.ring, parts)), kick });
-        let door = Rc::new(door);
-        let closer = listener.try_clone().expect("a duplicate of the listener");
-        monoio::spawn(accept(listener, shard.clone(), door));
-        monoio::spawn(tick(shard.clone()));
+async fn serve(ring: Ring, ready: Ready, start: Start, closer: TcpListener) {
+    let Start { parts, bell, listener, door } = start;
+    let kick = ring.waker();
+    let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(ring, parts)), kick });
+    let door = Rc::new(door);
+    monoio::spawn(accept(listener, shard.clone(), door));
+    monoio::spawn(tick(shard.clone()));
 
-        let mut in_a_row = 0;
-        let mut is_accepting = true;
-        loop {
-            let is_busy = shard.shard.borrow_mut().turn();
-            if shard.shard.borrow().is_stopped() {
-                break;
-            }
-            if is_accepting && shard.shard.borrow().is_leaving() {
-                is_accepting = false;
-                // Ends the pending accept; a listener that is only dropped would leak it.
-                let _ = SockRef::from(&closer).shutdown(Shutdown::Both);
-            }
-            in_a_row += 1;
-            if is_busy && in_a_row < TURNS_MAX {
-                continue;
-            }
-            in_a_row = 0;
-            bell.going_to_sleep();
-            if is_busy || shard.shard.borrow().has_mail() {
-                shard.kick.wake();
-            }
-            if let Err(error) = ready.wait().await {
-                tracing::error!(%error, "waiting for the ring failed");
-            }
-            bell.awake();
+    let mut in_a_row = 0;
+    let mut is_accepting = true;
+    loop {
+        let is_busy = shard.shard.borrow_mut().turn();
+        if shard.shard.borrow().is_stopped() {
+            break;
         }
+        if is_accepting && shard.shard.borrow().is_leaving() {
+            is_accepting = false;
+            // Ends the pending accept; a listener that is only dropped would leak it.
+            let _ = SockRef::from(&closer).shutdown(Shutdown::Both);
+        }
+        in_a_row += 1;
+        if is_busy && in_a_row < TURNS_MAX {
+            continue;
+        }
+        in_a_row = 0;
+        bell.going_to_sleep();
+        if is_busy || shard.shard.borrow().has_mail() {
+            shard.kick.wake();
+        }
+        if let Err(error) = ready.wait().await {
+            tracing::error!(%error, "waiting for the ring failed");
+        }
+        bell.awake();
     }
 }
 

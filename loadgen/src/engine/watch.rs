@@ -229,7 +229,8 @@ impl<'a> Watch<'a> {
         self.finish(rest);
         let mut series = std::mem::take(&mut self.watched.series);
         for entry in &mut series {
-            let Some(sample) = self.samples.get(&(entry.t_s as u64)) else { continue };
+            // The last part of a second, after the last look, has the look before.
+            let Some((_, sample)) = self.samples.range(..=entry.t_s as u64).next_back() else { continue };
             entry.phase = sample.phase;
             entry.connected = sample.connected;
             entry.server_cores = sample.server_cores;

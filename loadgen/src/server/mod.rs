@@ -21,7 +21,6 @@ pub mod process;
 pub mod running;
 pub mod signer;
 pub mod slab;
-pub use slab::slab;
 pub mod witness;
 
 pub use attach::{Attach, attach};
@@ -30,6 +29,7 @@ pub use launch::{Launch, launch};
 pub use process::Process;
 pub use running::Running;
 pub use signer::Signer;
+pub use slab::slab;
 pub use witness::Snapshot;
 
 /// Everything a client needs to know to put a server under load.

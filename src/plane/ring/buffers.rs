@@ -38,9 +38,11 @@ impl Pool {
         let failed = |error| SetupError::from_io(Step::Buffers, error);
         // Whole cache lines, so that two buffers never share one.
         let stride = (buffer_bytes as usize + SLACK_BYTES).next_multiple_of(64);
+        let bytes = usize::from(count) * stride;
+        let mapped = |bytes| map(bytes).map_err(|_| SetupError::NoAddressSpace { bytes });
         let pool = Box::leak(Box::new(Pool {
-            entries: map(usize::from(count) * size_of::<BufRingEntry>()).map_err(failed)?.cast(),
-            memory: map(usize::from(count) * stride).map_err(failed)?,
+            entries: mapped(usize::from(count) * size_of::<BufRingEntry>())?.cast(),
+            memory: mapped(bytes)?,
             stride,
             buffer_bytes,
             count,

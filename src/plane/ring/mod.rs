@@ -15,12 +15,14 @@ mod queue;
 mod receive;
 mod send;
 mod setup;
+mod survey;
 mod table;
 mod token;
 mod wake;
 
 pub use buffers::Buffer;
-pub use setup::{SetupError, Step};
+pub use setup::{RINGS_LOCKED_BYTES, SetupCause, SetupError, Step};
+pub use survey::{Feature, Survey, survey};
 
 use self::buffers::Pool;
 use self::close::Closing;

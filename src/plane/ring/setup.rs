@@ -2,7 +2,8 @@
 use super::RingOptions;
 use super::buffers::{BUFFERS_MAX, Pool};
 use super::queue::Queue;
-use crate::plane::os;
+use crate::plane::host::{HOST_COMPLETIONS, HOST_SUBMISSIONS};
+use crate::plane::os::{self, Limit};
 use io_uring::{IoUring, Probe, opcode};
 use std::io;
 
@@ -26,26 +27,30 @@ pub enum SetupError {
     )]
     Disabled(String),
     #[error(
-        "{0} is forbidden (EPERM): most likely a seccomp filter, as in the default profiles of container runtimes. \
+        "{step} is forbidden ({errno}): most likely a seccomp filter, as in the default profiles of container runtimes. \
          Remedy: allow io_uring_setup, io_uring_enter and io_uring_register in the profile"
     )]
-    Forbidden(Step),
-    #[error(
-        "the kernel does not know {0} (ENOSYS): too old, built without io_uring, or a seccomp filter answers so. \
-         Linux 6.8 or later is needed"
-    )]
+    Forbidden { step: Step, errno: &'static str },
+    #[error("the kernel does not know {0} (ENOSYS): too old, or built without io_uring. Linux 6.8 or later is needed")]
     Unknown(Step),
     #[error("the kernel lacks {0}. Linux 6.8 or later is needed")]
     KernelTooOld(&'static str),
     #[error(
-        "no memory for {0} (ENOMEM): most likely RLIMIT_MEMLOCK or the memory limit of the control group. \
-         Remedy: raise them (ulimit -l; LimitMEMLOCK= and MemoryMax= in a unit), or configure fewer rows and buffers"
+        "no memory for {step} (ENOMEM): RLIMIT_MEMLOCK is {memlock}, and since Linux 6.14 the rings count against it \
+         ({} bytes for each shard, all processes of a user together); or the memory limit of the control group. \
+         Remedy: raise them (ulimit -l; LimitMEMLOCK= and MemoryMax= in a unit), or configure fewer shards",
+        RINGS_LOCKED_BYTES
     )]
-    NoMemory(Step),
+    NoMemory { step: Step, memlock: Limit },
     #[error(
-        "no descriptor for {0} (EMFILE): RLIMIT_NOFILE is {limit} and in use. \
-         Remedy: raise it (ulimit -n; LimitNOFILE= in a unit)",
-        step
+        "no memory for {bytes} bytes of receive buffers per shard (ENOMEM): most likely the limit on address space \
+         (RLIMIT_AS) or vm.overcommit_memory = 2. Remedy: raise it (ulimit -v; LimitAS= in a unit), or configure fewer or \
+         smaller buffers (plane.receive_buffers, plane.receive_buffer_bytes) or fewer shards"
+    )]
+    NoAddressSpace { bytes: usize },
+    #[error(
+        "no descriptor for {step} (EMFILE): RLIMIT_NOFILE is {limit} and in use. \
+         Remedy: raise it (ulimit -n; LimitNOFILE= in a unit)"
     )]
     NoDescriptor { step: Step, limit: u64 },
     #[error(
@@ -57,6 +62,19 @@ pub enum SetupError {
     Options(String),
     #[error("{step} failed: {error}")]
     Other { step: Step, error: io::Error },
+}
+
+/// Who can mend a failed setup, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupCause {
+    /// A rule forbids io_uring: sysctl, seccomp, a security module.
+    Forbidden,
+    /// The kernel lacks something.
+    Kernel,
+    /// A limit on memory or descriptors.
+    Resources,
+    /// The options contradict each other or the limits of the kernel.
+    Options,
 }
 
 /// What was being set up.
@@ -83,19 +101,42 @@ impl std::fmt::Display for Step {
     }
 }
 
+/// What a bare errno does not tell.
+struct Surroundings {
+    /// The value of kernel.io_uring_disabled, empty where it does not exist.
+    sysctl: String,
+    /// A seccomp filter is in force: what it hides may look like an old kernel.
+    is_filtered: bool,
+    memlock: Limit,
+}
+
+impl Surroundings {
+    fn read() -> Surroundings {
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Surroundings {
+            sysctl: text("/proc/sys/kernel/io_uring_disabled").trim().into(),
+            is_filtered: text("/proc/self/status").lines().any(|line| line == "Seccomp:\t2"),
+            memlock: os::limits(os::Resource::LockedMemory).soft,
+        }
+    }
+}
+
 impl SetupError {
     pub(in crate::plane) fn from_io(step: Step, error: io::Error) -> SetupError {
-        let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-        SetupError::classify(step, error, sysctl.trim())
+        SetupError::classify(step, error, Surroundings::read())
     }
 
-    /// `sysctl` is the value of kernel.io_uring_disabled, empty where it does not exist.
-    fn classify(step: Step, error: io::Error, sysctl: &str) -> SetupError {
+    fn classify(step: Step, error: io::Error, around: Surroundings) -> SetupError {
         match error.raw_os_error() {
-            Some(libc::EPERM) if matches!(sysctl, "1" | "2") => SetupError::Disabled(sysctl.into()),
-            Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(step),
+            Some(libc::EPERM) if matches!(&*around.sysctl, "1" | "2") => SetupError::Disabled(around.sysctl),
+            Some(libc::EPERM) => SetupError::Forbidden { step, errno: "EPERM" },
+            Some(libc::EACCES) => SetupError::Forbidden { step, errno: "EACCES" },
+            // Where the kernel has the sysctl (6.6), it has io_uring.
+            Some(libc::ENOSYS) if around.is_filtered && !around.sysctl.is_empty() => {
+                SetupError::Forbidden { step, errno: "ENOSYS" }
+            }
             Some(libc::ENOSYS) => SetupError::Unknown(step),
-            Some(libc::ENOMEM) => SetupError::NoMemory(step),
+            Some(libc::ENOMEM) => SetupError::NoMemory { step, memlock: around.memlock },
             Some(libc::EMFILE | libc::ENFILE) => SetupError::NoDescriptor { step, limit: os::nofile_limit() },
             // An unknown flag is an invalid one.
             Some(libc::EINVAL) if matches!(step, Step::Ring | Step::HostRing) => {
@@ -105,23 +146,61 @@ impl SetupError {
             _ => SetupError::Other { step, error },
         }
     }
+
+    pub fn cause(&self) -> SetupCause {
+        match self {
+            SetupError::Disabled(_) | SetupError::Forbidden { .. } => SetupCause::Forbidden,
+            SetupError::Unknown(_) | SetupError::KernelTooOld(_) => SetupCause::Kernel,
+            SetupError::Options(_) => SetupCause::Options,
+            SetupError::NoMemory { .. }
+            | SetupError::NoAddressSpace { .. }
+            | SetupError::NoDescriptor { .. }
+            | SetupError::TableTooLarge { .. }
+            | SetupError::Other { .. } => SetupCause::Resources,
+        }
+    }
+}
+
+/// Memory of a shard's two rings that the kernel counts against RLIMIT_MEMLOCK since Linux 6.14, bytes, if the process has no
+/// CAP_IPC_LOCK: per ring one region of completions (16 bytes each) and submission indices (4 bytes each) behind a header, and
+/// one of submissions (64 bytes each), in whole pages; and the queue of free buffers, 16 bytes each, at its largest.
+pub const RINGS_LOCKED_BYTES: u64 = locked(SUBMISSIONS, COMPLETIONS)
+    + locked(HOST_SUBMISSIONS, HOST_COMPLETIONS)
+    + (BUFFERS_MAX as u64 * 16).next_multiple_of(4_096);
+
+const fn locked(submissions: u32, completions: u32) -> u64 {
+    const HEADER: u64 = 64;
+    (HEADER + 16 * completions as u64 + 4 * submissions as u64).next_multiple_of(4_096)
+        + (64 * submissions as u64).next_multiple_of(4_096)
 }
 
 /// The ring with its table and buffers.
 pub(super) fn build(options: &RingOptions) -> Result<(Queue, &'static Pool), SetupError> {
     check(options, os::nofile_limit())?;
-    let mut builder = IoUring::builder();
-    // Never DEFER_TASKRUN: such a ring does not wake those who poll its descriptor.
-    builder.setup_coop_taskrun().setup_single_issuer().setup_taskrun_flag().setup_submit_all();
-    builder.setup_cqsize(COMPLETIONS);
-    let ring = builder.build(SUBMISSIONS).map_err(|error| SetupError::from_io(Step::Ring, error))?;
-    probe(&ring)?;
-    ring.submitter().register_files_sparse(options.slots).map_err(|error| SetupError::from_io(Step::Table, error))?;
+    let ring = bare()?;
+    if let Some(missing) = NEEDED.iter().map(|needed| needed.name).zip(supported(&ring)?).find(|(_, has)| !has) {
+        return Err(SetupError::KernelTooOld(missing.0));
+    }
+    table(&ring, options.slots)?;
     let pool = Pool::register(&ring, options.buffers as u16, options.buffer_bytes)?;
     Ok((Queue::new(ring), pool))
 }
 
-fn check(options: &RingOptions, limit: u64) -> Result<(), SetupError> {
+/// A ring with our flags and sizes, and nothing else yet.
+pub(super) fn bare() -> Result<IoUring, SetupError> {
+    let mut builder = IoUring::builder();
+    // Never DEFER_TASKRUN: such a ring does not wake those who poll its descriptor.
+    builder.setup_coop_taskrun().setup_single_issuer().setup_taskrun_flag().setup_submit_all();
+    builder.setup_cqsize(COMPLETIONS);
+    builder.build(SUBMISSIONS).map_err(|error| SetupError::from_io(Step::Ring, error))
+}
+
+/// Gives the ring its table of connections.
+pub(super) fn table(ring: &IoUring, slots: u32) -> Result<(), SetupError> {
+    ring.submitter().register_files_sparse(slots).map_err(|error| SetupError::from_io(Step::Table, error))
+}
+
+pub(super) fn check(options: &RingOptions, limit: u64) -> Result<(), SetupError> {
     let &RingOptions { slots, buffers, buffer_bytes } = options;
     if slots == 0 {
         return Err(SetupError::Options("a shard needs at least one connection".into()));
@@ -141,28 +220,35 @@ fn check(options: &RingOptions, limit: u64) -> Result<(), SetupError> {
     Ok(())
 }
 
-fn probe(ring: &IoUring) -> Result<(), SetupError> {
-    const NEEDED: [(u8, &str); 8] = [
-        (opcode::FixedFdInstall::CODE, "FIXED_FD_INSTALL (6.8)"),
-        (opcode::RecvMulti::CODE, "RECV (5.6)"),
-        (opcode::Send::CODE, "SEND (5.6)"),
-        (opcode::PollAdd::CODE, "POLL_ADD (5.1)"),
-        (opcode::AsyncCancel::CODE, "ASYNC_CANCEL (5.5)"),
-        (opcode::Close::CODE, "CLOSE (5.6)"),
-        (opcode::Shutdown::CODE, "SHUTDOWN (5.11)"),
-        (opcode::Nop::CODE, "NOP (5.1)"),
-    ];
+/// What the plane asks of a ring, with the version of Linux that brought it.
+pub(super) struct Needed {
+    pub name: &'static str,
+    is_there: fn(&IoUring, &Probe) -> bool,
+}
+
+macro_rules! needed {
+    ($($name:literal $is_there:expr;)*) => { [$(Needed { name: $name, is_there: $is_there }),*] };
+}
+
+pub(super) const NEEDED: [Needed; 10] = needed! {
+    "FIXED_FD_INSTALL (6.8)" |_, probe| probe.is_supported(opcode::FixedFdInstall::CODE);
+    "RECV (5.6)" |_, probe| probe.is_supported(opcode::RecvMulti::CODE);
+    "SEND (5.6)" |_, probe| probe.is_supported(opcode::Send::CODE);
+    "POLL_ADD (5.1)" |_, probe| probe.is_supported(opcode::PollAdd::CODE);
+    "ASYNC_CANCEL (5.5)" |_, probe| probe.is_supported(opcode::AsyncCancel::CODE);
+    "CLOSE (5.6)" |_, probe| probe.is_supported(opcode::Close::CODE);
+    "SHUTDOWN (5.11)" |_, probe| probe.is_supported(opcode::Shutdown::CODE);
+    "NOP (5.1)" |_, probe| probe.is_supported(opcode::Nop::CODE);
+    // Completions beyond the queue must be kept, and successes be silent.
+    "NODROP (5.5)" |ring, _| ring.params().is_feature_nodrop();
+    "CQE_SKIP_SUCCESS (5.17)" |ring, _| ring.params().is_feature_skip_cqe_on_success();
+};
+
+/// For each of `NEEDED`, whether the kernel has it.
+pub(super) fn supported(ring: &IoUring) -> Result<[bool; NEEDED.len()], SetupError> {
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|error| SetupError::from_io(Step::Probe, error))?;
-    match NEEDED.iter().find(|(code, _)| !probe.is_supported(*code)) {
-        Some((_, name)) => Err(SetupError::KernelTooOld(name)),
-        // Completions beyond the queue must be kept, and successes be silent: both older than the requests above.
-        None if !ring.params().is_feature_nodrop() => Err(SetupError::KernelTooOld("NODROP (5.5)")),
-        None if !ring.params().is_feature_skip_cqe_on_success() => {
-            Err(SetupError::KernelTooOld("CQE_SKIP_SUCCESS (5.17)"))
-        }
-        None => Ok(()),
-    }
+    Ok(NEEDED.map(|needed| (needed.is_there)(ring, &probe)))
 }
 
 #[cfg(test)]
@@ -186,16 +272,41 @@ mod tests {
         assert!(matches!(check(&RingOptions { slots: 0, ..OPTIONS }, 8), Err(SetupError::Options(_))));
     }
 
+    fn failed(step: Step, errno: i32, sysctl: &str, is_filtered: bool) -> SetupError {
+        let around = Surroundings { sysctl: sysctl.into(), is_filtered, memlock: Limit(Some(65_536)) };
+        SetupError::classify(step, io::Error::from_raw_os_error(errno), around)
+    }
+
     #[test]
     fn failures_name_cause_and_remedy() {
-        let text =
-            |errno, sysctl| SetupError::classify(Step::Ring, io::Error::from_raw_os_error(errno), sysctl).to_string();
+        let text = |errno, sysctl| failed(Step::Ring, errno, sysctl, false).to_string();
         assert!(text(libc::EPERM, "2").contains("sysctl -w kernel.io_uring_disabled=0"));
         assert!(text(libc::EPERM, "0").contains("seccomp"));
         assert!(text(libc::ENOSYS, "").contains("6.8"));
         assert!(text(libc::EINVAL, "0").contains("6.8"));
-        assert!(text(libc::ENOMEM, "0").contains("MEMLOCK"));
+        assert!(text(libc::ENOMEM, "0").contains("RLIMIT_MEMLOCK is 65536"));
         assert!(text(libc::EMFILE, "0").contains("RLIMIT_NOFILE"));
         assert!(text(libc::EIO, "0").contains("io_uring_setup"));
+    }
+
+    #[test]
+    fn failures_tell_who_can_mend_them() {
+        use SetupCause::*;
+        let cause = |errno, sysctl, is_filtered| failed(Step::Ring, errno, sysctl, is_filtered).cause();
+        assert_eq!([cause(libc::EPERM, "2", false), cause(libc::EPERM, "0", true)], [Forbidden; 2]);
+        assert_eq!(cause(libc::EACCES, "0", false), Forbidden);
+        // A filter that answers ENOSYS, on a kernel that has io_uring; the same without one, or on an old kernel.
+        assert_eq!(cause(libc::ENOSYS, "0", true), Forbidden);
+        assert_eq!([cause(libc::ENOSYS, "0", false), cause(libc::ENOSYS, "", true)], [Kernel; 2]);
+        assert_eq!(cause(libc::EINVAL, "0", false), Kernel);
+        assert_eq!([cause(libc::ENOMEM, "0", false), cause(libc::EMFILE, "0", false)], [Resources; 2]);
+        assert_eq!(SetupError::NoAddressSpace { bytes: 1 }.cause(), Resources);
+        assert_eq!(check(&RingOptions { slots: 0, ..OPTIONS }, 8).unwrap_err().cause(), Options);
+    }
+
+    #[test]
+    fn the_rings_take_what_they_are_said_to() {
+        assert_eq!(locked(4_096, 32_768), (64 + 524_288 + 16_384 + 4_032) + 262_144);
+        assert_eq!(RINGS_LOCKED_BYTES, 806_912 + 335_872 + 524_288);
     }
 }
