@@ -17,6 +17,10 @@
 //! and histograms are merged, laid beside what the server itself says, judged, and written down as one [`result::RunResult`].
 
 pub mod check;
+pub mod commands {
+    pub mod capacity;
+    pub mod plan;
+}
 pub mod engine;
 pub mod machine;
 pub mod peers;

@@ -54,7 +54,9 @@ pub fn capacity(
     let mut knees = Vec::new();
     let mut saturated_cores = 0.0f64;
     for &shards in &grid.shards {
-        let (knee, cores) = session.knee(&format!("live-{shards}"), shards, grid.start_per_s * f64::from(shards), |load| grid.base(load));
+        let (knee, cores) =
+            session
+                .knee(&format!("live-{shards}"), shards, grid.start_per_s * f64::from(shards), |load| grid.base(load));
         if knee.load <= 0.0 {
             let why = session.skipped.last().cloned().unwrap_or_else(|| format!("{:?}", knee.why));
             return Err(CapacityError::NothingHeld { shards, why });
@@ -73,7 +75,8 @@ pub fn capacity(
         knee
     });
 
-    let places: Vec<Place> = knees.iter().map(|(shards, knee)| Place { n: f64::from(*shards), throughput: knee.load }).collect();
+    let places: Vec<Place> =
+        knees.iter().map(|(shards, knee)| Place { n: f64::from(*shards), throughput: knee.load }).collect();
     let ceiling = durable_knee.filter(|knee| knee.load > 0.0);
     let ceiling = ceiling.map(|knee| Ceiling { per_s: knee.load, is_knee: knee.is_servers() });
     let mut model = Model::fit(&session.points, &places, ceiling, machine)?;
@@ -180,7 +183,8 @@ impl Session<'_, '_> {
             let amount = match search.next_step(&attempts) {
                 Step::Try(amount) => amount,
                 Step::Done(knee) => {
-                    let cores = used.iter().filter(|(load, _)| *load == knee.load).map(|(_, cores)| *cores).fold(0.0, f64::max);
+                    let cores =
+                        used.iter().filter(|(load, _)| *load == knee.load).map(|(_, cores)| *cores).fold(0.0, f64::max);
                     (self.say)(&format!("{name}: {:.0}/s held ({:?}), {cores:.2} cores", knee.load, knee.why));
                     return (knee, cores);
                 }
@@ -190,7 +194,9 @@ impl Session<'_, '_> {
             let point = result.as_ref().map(MeasuredPoint::from_result);
             let is_valid = result.as_ref().is_some_and(|result| result.verdict.outcome != Outcome::Invalid);
             let (achieved, p99_ns, is_sound) = match &point {
-                Some(Ok(point)) => (point.achieved.min(acked_share(point, &load(amount))), point.p99_ns, point.is_sound),
+                Some(Ok(point)) => {
+                    (point.achieved.min(acked_share(point, &load(amount))), point.p99_ns, point.is_sound)
+                }
                 _ => (0.0, None, false),
             };
             attempts.push(Attempt { load: amount, achieved, p99_ns, is_sound, is_valid });

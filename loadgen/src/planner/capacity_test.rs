@@ -84,6 +84,7 @@ fn runs_that_fail_end_in_words() {
     let fail = &mut |_: &Scenario, _: u32| Err("the server did not start".to_string());
     let error = capacity(&Grid::default(), false, Machine::default(), fail, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("did not start"), "{error}");
-    let error = capacity(&Grid { payloads: vec![], ..Grid::default() }, false, Machine::default(), fail, &mut |_| {}).unwrap_err();
+    let error = capacity(&Grid { payloads: vec![], ..Grid::default() }, false, Machine::default(), fail, &mut |_| {})
+        .unwrap_err();
     assert!(error.to_string().contains("payloads"));
 }

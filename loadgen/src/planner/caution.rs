@@ -23,7 +23,12 @@ pub fn objections(model: &Model, plan: &Plan) -> Vec<String> {
     let users = ask.users as f64;
     let mut objections = Vec::new();
     if plan.sizing.machines.is_none() {
-        let most = plan.sizing.limits.iter().find(|limit| limit.resource == plan.sizing.first).map_or(0.0, |limit| limit.users);
+        let most = plan
+            .sizing
+            .limits
+            .iter()
+            .find(|limit| limit.resource == plan.sizing.first)
+            .map_or(0.0, |limit| limit.users);
         objections.push(format!(
             "One room alone is more than one machine: its {} members with {} deliveries a second need {} of them, and a machine \
              carries {} of its members ({} runs out). Rooms are not split over machines.",
@@ -43,7 +48,8 @@ pub fn objections(model: &Model, plan: &Plan) -> Vec<String> {
             words::bits(each_bits),
         ));
     }
-    let holding = plan.use_of.iter().filter(|used| matches!(used.resource, Resource::Memory | Resource::ConnectionTable));
+    let holding =
+        plan.use_of.iter().filter(|used| matches!(used.resource, Resource::Memory | Resource::ConnectionTable));
     let holding = holding.map(|used| used.machines).fold(0.0, f64::max).ceil().max(1.0);
     let many = plan.sizing.machines.filter(|machines| *machines >= MACHINES_MANY);
     let is_traffic = many.is_none_or(|machines| machines as f64 >= TRAFFIC_OVER_HOLDING * holding);
@@ -113,7 +119,11 @@ pub fn cautions(model: &Model, plan: &Plan) -> Vec<String> {
             ));
         }
     };
-    let payload = if plan.total.deliveries_per_s > 0.0 { plan.total.payload_bytes_per_s / plan.total.deliveries_per_s } else { 0.0 };
+    let payload = if plan.total.deliveries_per_s > 0.0 {
+        plan.total.payload_bytes_per_s / plan.total.deliveries_per_s
+    } else {
+        0.0
+    };
     beyond("Connections on one machine", plan.per_machine.users, reach.connections, "");
     beyond("Payload", payload, reach.payload_bytes, " bytes");
     beyond("Members of a room", ask.rooms_of as f64, reach.room_members, "");
@@ -124,10 +134,12 @@ pub fn cautions(model: &Model, plan: &Plan) -> Vec<String> {
     cautions.push(regime(model, plan));
     if ask.durable_rate_per_s > 0.0 {
         match model.durable {
-            None => cautions.push("How many durable messages one machine stores a second was not measured; it is left out.".into()),
-            Some(ceiling) if !ceiling.is_knee => {
-                cautions.push(format!("The durable writer did {} a second when measured and was not at its limit: it may do more.", words::count(ceiling.per_s)))
-            }
+            None => cautions
+                .push("How many durable messages one machine stores a second was not measured; it is left out.".into()),
+            Some(ceiling) if !ceiling.is_knee => cautions.push(format!(
+                "The durable writer did {} a second when measured and was not at its limit: it may do more.",
+                words::count(ceiling.per_s)
+            )),
             _ => {}
         }
         if model.cpu.find(super::cost::DURABLE).is_none_or(|price| price.value.is_none()) {
@@ -142,10 +154,14 @@ pub fn cautions(model: &Model, plan: &Plan) -> Vec<String> {
     }
     cautions.push(validated(&model.validation));
     if ask.rate_per_s > LIVE_LIMIT_PER_S {
-        cautions.push(format!("`limits.live` allows {LIVE_LIMIT_PER_S:.0} messages a second and connection by default: raise it for this."));
+        cautions.push(format!(
+            "`limits.live` allows {LIVE_LIMIT_PER_S:.0} messages a second and connection by default: raise it for this."
+        ));
     }
     if ask.durable_rate_per_s > MESSAGES_LIMIT_PER_S {
-        cautions.push("`limits.messages` allows 10 durable messages a minute and user by default: raise it for this.".into());
+        cautions.push(
+            "`limits.messages` allows 10 durable messages a minute and user by default: raise it for this.".into(),
+        );
     }
     cautions.extend(model.notes.iter().cloned());
     cautions
@@ -155,7 +171,10 @@ pub fn cautions(model: &Model, plan: &Plan) -> Vec<String> {
 fn regime(model: &Model, plan: &Plan) -> String {
     let payload = plan.ask.payload_bytes;
     match &model.gather {
-        None => format!("A delivery counts {} µs, at the gathering of the loads measured; how it changes with load is not known.", words::three(plan.delivery_us)),
+        None => format!(
+            "A delivery counts {} µs, at the gathering of the loads measured; how it changes with load is not known.",
+            words::three(plan.delivery_us)
+        ),
         Some(law) => {
             let (alone, gathered) = model.delivery_us(payload);
             let mut text = format!(
@@ -176,7 +195,8 @@ fn validated(validation: &[Compared]) -> String {
     if validation.is_empty() {
         return "The model was not validated: `throng-loadgen capacity --validate` measures points it was not fitted to.".into();
     }
-    let worst = |miss: fn(&Compared) -> Option<f64>| validation.iter().filter_map(miss).map(f64::abs).fold(0.0, f64::max);
+    let worst =
+        |miss: fn(&Compared) -> Option<f64>| validation.iter().filter_map(miss).map(f64::abs).fold(0.0, f64::max);
     let within = validation.iter().filter(|compared| compared.is_within()).count();
     format!(
         "Validated at {} points it was not fitted to: CPU missed by up to {}, memory by up to {}; {within} of them within 10 %.",
@@ -197,10 +217,14 @@ pub fn assumptions(model: &Model, ask: &Ask) -> Vec<String> {
         format!("{} of each resource stays free, one machine is bought to spare.", words::percent(ask.headroom)),
     ];
     if !model.overhead.is_measured {
-        assumptions.push(format!("Envelope and frame of a delivery: {:.0} bytes, from the protocol's description.", model.overhead.delivered_bytes));
+        assumptions.push(format!(
+            "Envelope and frame of a delivery: {:.0} bytes, from the protocol's description.",
+            model.overhead.delivered_bytes
+        ));
     }
     if ask.is_gathered {
-        assumptions.push("The application gathers: it gets every user's message and publishes one per room and tick.".into());
+        assumptions
+            .push("The application gathers: it gets every user's message and publishes one per room and tick.".into());
     }
     assumptions
 }

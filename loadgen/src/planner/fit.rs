@@ -50,7 +50,9 @@ impl Prices {
             let value = solution.values.get(i).copied().flatten();
             let note = match (value, solution.unknown.get(i).copied().flatten()) {
                 (_, Some(Unknown::Absent)) => Some("in none of the points: not known, left out".to_string()),
-                (_, Some(Unknown::Dependent)) => Some("changes only together with others: is in their figures".to_string()),
+                (_, Some(Unknown::Dependent)) => {
+                    Some("changes only together with others: is in their figures".to_string())
+                }
                 (Some(0.0), _) => Some("too small to be told from 0".to_string()),
                 _ => None,
             };

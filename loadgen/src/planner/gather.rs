@@ -54,7 +54,8 @@ impl GatherLaw {
             return None;
         }
         let rows: Vec<Vec<f64>> = known.iter().map(|(point, _)| features(point.utilisation())).collect();
-        let more: Vec<f64> = known.iter().map(|(point, turns)| (point.work.wakes_per_shard_s() / turns - 1.0).max(0.0)).collect();
+        let more: Vec<f64> =
+            known.iter().map(|(point, turns)| (point.work.wakes_per_shard_s() / turns - 1.0).max(0.0)).collect();
         let prices = Prices::fit(&[("always", "wakes"), ("by load", "wakes")], &rows, &more, 0.5);
         let depths = known.iter().map(|(point, turns)| point.work.deliveries_per_s / sends_per_s(&point.work, *turns));
         Some(GatherLaw { prices, depth_max_measured: depths.fold(1.0, f64::max) })
@@ -81,7 +82,13 @@ mod tests {
     use super::*;
 
     fn work(rate: f64) -> Work {
-        Work { shards: 1.0, connections: 100.0, active_connections: 100.0, deliveries_per_s: 100.0 * rate, ..Work::default() }
+        Work {
+            shards: 1.0,
+            connections: 100.0,
+            active_connections: 100.0,
+            deliveries_per_s: 100.0 * rate,
+            ..Work::default()
+        }
     }
 
     /// 100 connections with 50 deliveries/s each. At 50 turns/s: 50 · (1 − e⁻¹) = 31.606 sends/s each. At very many turns every

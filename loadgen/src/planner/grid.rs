@@ -68,8 +68,12 @@ impl Grid {
             Grid { payloads, .. } if payloads.is_empty() => empty("payloads"),
             Grid { rooms_of, .. } if rooms_of.is_empty() => empty("room sizes"),
             Grid { shards, .. } if shards.is_empty() => empty("shard counts"),
-            Grid { rooms_of, .. } if rooms_of.iter().any(|members| *members < 2) => Err("a room of one has no deliveries".into()),
-            Grid { rooms_of, active_connections, .. } if rooms_of.iter().any(|members| members > active_connections) => {
+            Grid { rooms_of, .. } if rooms_of.iter().any(|members| *members < 2) => {
+                Err("a room of one has no deliveries".into())
+            }
+            Grid { rooms_of, active_connections, .. }
+                if rooms_of.iter().any(|members| members > active_connections) =>
+            {
                 Err(format!("rooms are larger than the {active_connections} connections with traffic"))
             }
             Grid { connections, shards, .. } if connections.contains(&0) || shards.contains(&0) => {
@@ -209,11 +213,7 @@ impl Grid {
 impl Load {
     /// The same mixture, in another amount.
     pub fn scaled(&self, factor: f64) -> Load {
-        Load {
-            deliveries_per_s: self.deliveries_per_s * factor,
-            durable_per_s: self.durable_per_s * factor,
-            ..*self
-        }
+        Load { deliveries_per_s: self.deliveries_per_s * factor, durable_per_s: self.durable_per_s * factor, ..*self }
     }
 }
 
@@ -225,7 +225,14 @@ mod tests {
     #[test]
     fn a_scenario_asks_for_the_load_it_was_made_from() {
         let grid = Grid::default();
-        let load = Load { connections: 2_000, rooms_of: 100, payload_bytes: 512, deliveries_per_s: 9_900.0, durable_per_s: 20.0, heartbeat_ms: 1_000 };
+        let load = Load {
+            connections: 2_000,
+            rooms_of: 100,
+            payload_bytes: 512,
+            deliveries_per_s: 9_900.0,
+            durable_per_s: 20.0,
+            heartbeat_ms: 1_000,
+        };
         let work = Work::offered(&grid.scenario("x", &load, 2), 2);
         // 9,900 / 99 = 100 live messages; 20 durable ones make 2,000 more deliveries.
         assert!((work.received_per_s - 100.0).abs() < 1e-6 && (work.durable_per_s - 20.0).abs() < 1e-6);
@@ -241,7 +248,9 @@ mod tests {
         let unseen = grid.unseen();
         let fitted = grid.live(1e5);
         assert_eq!(fitted.len(), 12);
-        assert!(fitted.iter().all(|load| load.payload_bytes != unseen.payload_bytes && load.rooms_of != unseen.rooms_of));
+        assert!(
+            fitted.iter().all(|load| load.payload_bytes != unseen.payload_bytes && load.rooms_of != unseen.rooms_of)
+        );
         assert!(VALIDATION_SHARES.iter().all(|share| !FIT_SHARES.contains(share)));
     }
 

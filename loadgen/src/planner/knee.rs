@@ -45,6 +45,17 @@ pub enum Why {
     NotReached,
 }
 
+impl Why {
+    pub const fn words(self) -> &'static str {
+        match self {
+            Why::Throughput => "beyond it deliveries stay behind",
+            Why::Latency => "beyond it p99 leaves its line",
+            Why::Client => "at least: beyond it the load generator was the bottleneck",
+            Why::NotReached => "at least: nothing higher was tried",
+        }
+    }
+}
+
 impl Knee {
     /// Whether the server was seen to reach its limit.
     pub fn is_servers(&self) -> bool {
@@ -76,10 +87,12 @@ impl Search {
 
     pub fn next_step(&self, attempts: &[Attempt]) -> Step {
         let p99_max = self.p99_limit(attempts);
-        let faults: Vec<(f64, Option<Why>)> = attempts.iter().map(|attempt| (attempt.load, fault(attempt, p99_max))).collect();
+        let faults: Vec<(f64, Option<Why>)> =
+            attempts.iter().map(|attempt| (attempt.load, fault(attempt, p99_max))).collect();
         let held = faults.iter().filter(|(_, fault)| fault.is_none()).map(|(load, _)| *load).fold(0.0, f64::max);
         // What broke below a load that held was a disturbance.
-        let broke = faults.iter().filter(|(load, fault)| fault.is_some() && *load > held).min_by(|a, b| a.0.total_cmp(&b.0));
+        let broke =
+            faults.iter().filter(|(load, fault)| fault.is_some() && *load > held).min_by(|a, b| a.0.total_cmp(&b.0));
         let is_last = attempts.len() >= self.tries_max;
         match (held, broke) {
             (_, None) if attempts.is_empty() => Step::Try(self.start),

@@ -110,8 +110,8 @@ pub fn variance_of(gradient: &[f64], covariance: &[Vec<f64>]) -> f64 {
 /// Student's t: two-sided 95 % quantile. Beyond 30 degrees of freedom the normal distribution's, less than 4 % too small.
 pub fn t95(freedom: usize) -> f64 {
     const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-        2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
     ];
     match freedom {
         0 => f64::INFINITY,
@@ -162,7 +162,9 @@ fn active_sets(gram: &[Vec<f64>], product: &[f64]) -> Vec<f64> {
     for _ in 0..10 * n {
         let slope = |i: usize, x: &[f64]| product[i] - dot(&gram[i], x);
         let best = (0..n).filter(|&i| !is_free[i]).max_by(|&i, &j| slope(i, &x).total_cmp(&slope(j, &x)));
-        let Some(best) = best.filter(|&i| slope(i, &x) > 1e-12 * product[i].abs().max(f64::MIN_POSITIVE)) else { break };
+        let Some(best) = best.filter(|&i| slope(i, &x) > 1e-12 * product[i].abs().max(f64::MIN_POSITIVE)) else {
+            break;
+        };
         is_free[best] = true;
         loop {
             let free: Vec<usize> = (0..n).filter(|&i| is_free[i]).collect();

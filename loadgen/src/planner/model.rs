@@ -100,7 +100,12 @@ pub enum ModelError {
 
 impl Model {
     /// Fits everything. `knees`: deliveries per second at saturation, one for each shard count.
-    pub fn fit(points: &[MeasuredPoint], knees: &[Place], durable: Option<Ceiling>, machine: Machine) -> Result<Model, ModelError> {
+    pub fn fit(
+        points: &[MeasuredPoint],
+        knees: &[Place],
+        durable: Option<Ceiling>,
+        machine: Machine,
+    ) -> Result<Model, ModelError> {
         let usable: Vec<MeasuredPoint> = points.iter().filter(|point| is_usable(point)).cloned().collect();
         if usable.is_empty() {
             return Err(ModelError::NoPoint(format!(
@@ -119,7 +124,11 @@ impl Model {
             notes.push("The server did not tell its turns: how far deliveries share sends is not known. CPU per delivery is that of the loads measured.".into());
         }
         if points.len() > usable.len() {
-            notes.push(format!("{} of {} points were left out: unsound, or past saturation.", points.len() - usable.len(), points.len()));
+            notes.push(format!(
+                "{} of {} points were left out: unsound, or past saturation.",
+                points.len() - usable.len(),
+                points.len()
+            ));
         }
         Ok(Model {
             format: FORMAT,
@@ -208,6 +217,22 @@ impl Model {
         let send = self.cpu.price(cost::SEND);
         let depth = self.gather.as_ref().map_or(1.0, |law| law.depth_max_measured);
         (own + send, own + send / depth)
+    }
+
+    /// All prices by what they are of, for tables.
+    pub fn price_list(&self) -> Vec<(String, Vec<Coefficient>)> {
+        let of = |prices: &Option<Prices>| prices.as_ref().map_or(Vec::new(), |prices| prices.coefficients.clone());
+        let list = [
+            ("CPU", self.cpu.coefficients.clone()),
+            ("CPU of connecting", self.handshake.iter().cloned().collect()),
+            ("Memory of the process", of(&self.rss)),
+            ("Memory of the kernel", of(&self.kernel)),
+            ("Gathering", self.gather.as_ref().map_or(Vec::new(), |law| law.coefficients().to_vec())),
+        ];
+        list.into_iter()
+            .filter(|(_, prices)| !prices.is_empty())
+            .map(|(what, prices)| (what.to_string(), prices))
+            .collect()
     }
 
     /// Predicts a point that is not among those fitted. `cpu_saturated`: cores used at the knee by as many shards.

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn every_send_has_its_packets_and_acknowledgements() {
         let overhead = Overhead { delivered_bytes: 186.0, sent_bytes: 86.0, is_measured: false };
-        let work = Work { deliveries_per_s: 1000.0, payload_bytes_per_s: 64_000.0, received_per_s: 10.0, ..Work::default() };
+        let work =
+            Work { deliveries_per_s: 1000.0, payload_bytes_per_s: 64_000.0, received_per_s: 10.0, ..Work::default() };
         let network = Network::of(&work, 1000.0, 64.0, &overhead);
         assert_eq!((network.out_bits_per_s, network.out_packets_per_s), (2_723_600.0, 1005.0));
         assert_eq!((network.in_bits_per_s, network.in_packets_per_s), (379_200.0, 510.0));

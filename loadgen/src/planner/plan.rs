@@ -39,9 +39,11 @@ impl Ask {
         // Gathered: each message goes to the room's collector; each tick one message goes to each user.
         let (received, deliveries, payload) = match self.is_gathered {
             false => (live, live * others, live * others * self.payload_bytes),
-            true => {
-                (live + rooms * self.rate_per_s, 2.0 * live, live * self.payload_bytes + live * others * self.payload_bytes)
-            }
+            true => (
+                live + rooms * self.rate_per_s,
+                2.0 * live,
+                live * self.payload_bytes + live * others * self.payload_bytes,
+            ),
         };
         let durable = users * self.durable_rate_per_s;
         let durable_deliveries = durable * self.rooms_of as f64;
@@ -181,7 +183,8 @@ pub fn plan(model: &Model, ask: &Ask, machine: &MachineSpec) -> Plan {
     let sizing = size(model, ask, machine, 1.0);
     let bought = sizing.machines.map(|machines| machines + SPARE);
     // An ask that no machine carries is shown at what one machine would have to do with one room.
-    let machines = sizing.machines.unwrap_or_else(|| (ask.users as f64 / ask.rooms_of.max(1) as f64).ceil().max(1.0) as u64);
+    let machines =
+        sizing.machines.unwrap_or_else(|| (ask.users as f64 / ask.rooms_of.max(1) as f64).ceil().max(1.0) as u64);
     let users = ask.users as f64 / machines as f64;
     let work = ask.work(users, sizing.shards);
     let predicted = model.predict(&work);
@@ -193,7 +196,8 @@ pub fn plan(model: &Model, ask: &Ask, machine: &MachineSpec) -> Plan {
     let efficiency = model.effective_shards(sizing.shards) / sizing.shards;
     let own = |name: &str| model.cpu.price(name);
     let mean_payload = if work.deliveries_per_s > 0.0 { work.payload_bytes_per_s / work.deliveries_per_s } else { 0.0 };
-    let delivery_us = own(super::cost::DELIVERY) + own(super::cost::SEND) / depth + mean_payload * own(super::cost::PAYLOAD_BYTE);
+    let delivery_us =
+        own(super::cost::DELIVERY) + own(super::cost::SEND) / depth + mean_payload * own(super::cost::PAYLOAD_BYTE);
     let per_machine = PerMachine {
         users,
         cpu_cores,
@@ -243,17 +247,7 @@ fn source(model: &Model) -> Source {
         fit_miss: model.cpu.miss_share,
         validation: model.validation.clone(),
         usl: model.usl.clone(),
-        prices: [
-            ("CPU", model.cpu.coefficients.clone()),
-            ("CPU of connecting", model.handshake.iter().cloned().collect()),
-            ("Memory of the process", model.rss.as_ref().map_or(Vec::new(), |prices| prices.coefficients.clone())),
-            ("Memory of the kernel", model.kernel.as_ref().map_or(Vec::new(), |prices| prices.coefficients.clone())),
-            ("Gathering", model.gather.as_ref().map_or(Vec::new(), |law| law.coefficients().to_vec())),
-        ]
-        .into_iter()
-        .filter(|(_, prices)| !prices.is_empty())
-        .map(|(what, prices)| (what.to_string(), prices))
-        .collect(),
+        prices: model.price_list(),
     }
 }
 
@@ -263,7 +257,8 @@ fn uses(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing, machin
         let users = ask.users as f64 / machines as f64;
         let work = ask.work(users, sizing.shards);
         let predicted = model.predict(&work);
-        let limit = sizing.limits.iter().find(|limit| limit.resource == resource).map_or(f64::NAN, |limit| limit.capacity);
+        let limit =
+            sizing.limits.iter().find(|limit| limit.resource == resource).map_or(f64::NAN, |limit| limit.capacity);
         match resource {
             Resource::Cpu => predicted.utilisation,
             Resource::Memory => memory_bytes(model, &work) / limit,
@@ -273,7 +268,9 @@ fn uses(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing, machin
             }
             Resource::ConnectionTable => users / limit,
             Resource::DurableWriter => work.durable_per_s / limit,
-            Resource::Reconnect => handshakes_per_s(model, sizing.shards, 1.0).map_or(f64::NAN, |per_s| users / per_s / limit),
+            Resource::Reconnect => {
+                handshakes_per_s(model, sizing.shards, 1.0).map_or(f64::NAN, |per_s| users / per_s / limit)
+            }
         }
     };
     sizing
@@ -290,12 +287,20 @@ fn uses(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing, machin
 }
 
 /// Machines if CPU is as much cheaper or dearer as prices and scaling are uncertain.
-fn range(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing, machines: u64) -> Option<(u64, Option<u64>)> {
+fn range(
+    model: &Model,
+    ask: &Ask,
+    machine: &MachineSpec,
+    sizing: &Sizing,
+    machines: u64,
+) -> Option<(u64, Option<u64>)> {
     let cpu = model.cpu_cores_at(&ask.work(ask.users as f64 / machines as f64, sizing.shards), 1.0 - ask.headroom);
     let prices = cpu.margin? / cpu.value;
     // Within the shards measured the scaling is measured, whatever the curve's parameters are.
     let scaling = match &model.usl {
-        Some(usl) if sizing.shards > model.reach.shards => usl.effective_margin(sizing.shards)? / usl.effective(sizing.shards),
+        Some(usl) if sizing.shards > model.reach.shards => {
+            usl.effective_margin(sizing.shards)? / usl.effective(sizing.shards)
+        }
         None if sizing.shards > model.reach.shards => return None,
         _ => 0.0,
     };

@@ -19,7 +19,12 @@ fn ask() -> Ask {
 }
 
 fn machine() -> MachineSpec {
-    MachineSpec { cores: 32, ram_bytes: 128.0 * 1024.0 * 1024.0 * 1024.0, cost_per_month: Some(250.0), ..MachineSpec::default() }
+    MachineSpec {
+        cores: 32,
+        ram_bytes: 128.0 * 1024.0 * 1024.0 * 1024.0,
+        cost_per_month: Some(250.0),
+        ..MachineSpec::default()
+    }
 }
 
 /// A network card that is never the limit.

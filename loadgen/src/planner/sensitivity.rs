@@ -53,7 +53,12 @@ pub fn changes(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing)
     }
     let headroom = if ask.headroom >= 0.4 { ask.headroom / 2.0 } else { 0.5 };
     add(format!("headroom of {:.0} %", headroom * 100.0), model, Ask { headroom, ..*ask }, *machine);
-    add(format!("twice the users: {}", words::count(ask.users as f64 * 2.0)), model, Ask { users: ask.users * 2, ..*ask }, *machine);
+    add(
+        format!("twice the users: {}", words::count(ask.users as f64 * 2.0)),
+        model,
+        Ask { users: ask.users * 2, ..*ask },
+        *machine,
+    );
     // A larger machine at the same price tells how much a core is worth; what it costs is known to who buys it.
     let larger = MachineSpec { cores: machine.cores * 2, cost_per_month: None, ..*machine };
     add(format!("machines of {} cores, else alike", larger.cores), model, *ask, larger);
@@ -76,7 +81,8 @@ pub fn changes(model: &Model, ask: &Ask, machine: &MachineSpec, sizing: &Sizing)
 /// The model with contention by guess: σ = `SIGMA_DOUBT`, or what was measured if that is more.
 fn with_contention(model: &Model) -> Model {
     let mut model = model.clone();
-    let place = |n: f64, usl: &Usl| super::usl::Place { n, throughput: usl.lambda * n / (1.0 + SIGMA_DOUBT * (n - 1.0)) };
+    let place =
+        |n: f64, usl: &Usl| super::usl::Place { n, throughput: usl.lambda * n / (1.0 + SIGMA_DOUBT * (n - 1.0)) };
     let one = || Usl::fit(&[super::usl::Place { n: 1.0, throughput: 1.0 }]).ok();
     if let Some(usl) = model.usl.clone().or_else(one).filter(|usl| usl.sigma.unwrap_or(0.0) < SIGMA_DOUBT) {
         model.usl = Usl::fit(&[place(1.0, &usl), place(2.0, &usl)]).ok();

@@ -1,4 +1,6 @@
 //! A plan in sentences and small tables: what text and HTML page both say.
+use super::fit::Coefficient;
+use super::model::Compared;
 use super::plan::{Plan, SPARE};
 use super::sizing::{Limit, Resource};
 use super::words;
@@ -34,12 +36,23 @@ impl Answer {
 /// What was asked, in one line.
 pub fn asked(plan: &Plan) -> String {
     let ask = &plan.ask;
-    let mut text = format!("{} users in rooms of {}", words::count(ask.users as f64), words::count(ask.rooms_of as f64));
+    let mut text =
+        format!("{} users in rooms of {}", words::count(ask.users as f64), words::count(ask.rooms_of as f64));
     match (ask.rate_per_s > 0.0, ask.is_gathered) {
         (false, _) => text += ", no live messages",
-        (true, false) => text += &format!(", each sending {} live messages of {:.0} bytes", words::rate(ask.rate_per_s), ask.payload_bytes),
+        (true, false) => {
+            text += &format!(
+                ", each sending {} live messages of {:.0} bytes",
+                words::rate(ask.rate_per_s),
+                ask.payload_bytes
+            )
+        }
         (true, true) => {
-            text += &format!(", each sending {} updates of {:.0} bytes, gathered into one per tick", words::rate(ask.rate_per_s), ask.payload_bytes)
+            text += &format!(
+                ", each sending {} updates of {:.0} bytes, gathered into one per tick",
+                words::rate(ask.rate_per_s),
+                ask.payload_bytes
+            )
         }
     }
     if ask.durable_rate_per_s > 0.0 {
@@ -84,8 +97,10 @@ pub fn story(plan: &Plan) -> Vec<String> {
     });
     match plan.machines_range {
         Some((low, Some(high))) if low == high => {}
-        Some((low, Some(high))) => story.push(format!("With the uncertainty of the measured prices: {low} to {high} machines, and the spare one.")),
-        Some((low, None)) => story.push(format!("With the uncertainty of the measured prices: from {low} machines to more than can do it.")),
+        Some((low, Some(high))) => story
+            .push(format!("With the uncertainty of the measured prices: {low} to {high} machines, and the spare one.")),
+        Some((low, None)) => story
+            .push(format!("With the uncertainty of the measured prices: from {low} machines to more than can do it.")),
         None => story.push("The measurements do not tell how uncertain this number is.".into()),
     }
     if let Some((month, user)) = plan.cost_per_month.zip(plan.cost_per_user_month) {
@@ -120,20 +135,31 @@ pub fn resources(plan: &Plan) -> Table {
             words::count(used.machines),
         ]
     });
-    (vec!["resource", "a machine has", "used, one missing", "used, all there", "users it carries", "machines for it alone"], rows.collect())
+    (
+        vec![
+            "resource",
+            "a machine has",
+            "used, one missing",
+            "used, all there",
+            "users it carries",
+            "machines for it alone",
+        ],
+        rows.collect(),
+    )
 }
 
 pub fn changes(plan: &Plan) -> Table {
     let of = |what: String, bought: Option<u64>, first: Resource, cost: Option<f64>| {
-        let mut row = vec![what, bought.map_or("–".into(), |bought| words::count(bought as f64)), first.name().to_string()];
+        let mut row =
+            vec![what, bought.map_or("–".into(), |bought| words::count(bought as f64)), first.name().to_string()];
         if plan.machine.cost_per_month.is_some() {
             row.push(cost.map_or("–".into(), words::money));
         }
         row
     };
-    let rows = [of("as asked".into(), plan.bought, plan.sizing.first, plan.cost_per_month)]
-        .into_iter()
-        .chain(plan.changes.iter().map(|change| of(change.what.clone(), change.bought, change.first, change.cost_per_month)));
+    let rows = [of("as asked".into(), plan.bought, plan.sizing.first, plan.cost_per_month)].into_iter().chain(
+        plan.changes.iter().map(|change| of(change.what.clone(), change.bought, change.first, change.cost_per_month)),
+    );
     let mut head = vec!["what", "machines", "runs out first"];
     if plan.machine.cost_per_month.is_some() {
         head.push("cost a month");
@@ -147,15 +173,43 @@ pub fn load(plan: &Plan) -> Table {
     let share = one.users / plan.ask.users as f64;
     let mut rows = vec![
         vec!["users".to_string(), words::count(all.connections), words::count(one.users.round())],
-        vec!["rooms".into(), words::count(all.connections / plan.ask.rooms_of.max(1) as f64), words::count(all.connections / plan.ask.rooms_of.max(1) as f64 * share)],
-        vec!["live messages received".into(), format!("{}/s", words::count(all.received_per_s)), format!("{}/s", words::count(all.received_per_s * share))],
-        vec!["durable messages".into(), format!("{}/s", words::count(all.durable_per_s)), format!("{}/s", words::count(all.durable_per_s * share))],
-        vec!["deliveries".into(), format!("{}/s", words::count(all.deliveries_per_s)), format!("{}/s", words::count(one.deliveries_per_s))],
-        vec!["CPU in use".into(), format!("{} cores", words::count(plan.cpu_cores)), format!("{} cores", words::three(one.cpu_cores))],
+        vec![
+            "rooms".into(),
+            words::count(all.connections / plan.ask.rooms_of.max(1) as f64),
+            words::count(all.connections / plan.ask.rooms_of.max(1) as f64 * share),
+        ],
+        vec![
+            "live messages received".into(),
+            format!("{}/s", words::count(all.received_per_s)),
+            format!("{}/s", words::count(all.received_per_s * share)),
+        ],
+        vec![
+            "durable messages".into(),
+            format!("{}/s", words::count(all.durable_per_s)),
+            format!("{}/s", words::count(all.durable_per_s * share)),
+        ],
+        vec![
+            "deliveries".into(),
+            format!("{}/s", words::count(all.deliveries_per_s)),
+            format!("{}/s", words::count(one.deliveries_per_s)),
+        ],
+        vec![
+            "CPU in use".into(),
+            format!("{} cores", words::count(plan.cpu_cores)),
+            format!("{} cores", words::three(one.cpu_cores)),
+        ],
         vec!["network out".into(), words::bits(plan.network.out_bits_per_s), words::bits(one.network.out_bits_per_s)],
         vec!["network in".into(), words::bits(plan.network.in_bits_per_s), words::bits(one.network.in_bits_per_s)],
-        vec!["packets out".into(), format!("{}/s", words::count(plan.network.out_packets_per_s)), format!("{}/s", words::count(one.network.out_packets_per_s))],
-        vec!["packets in".into(), format!("{}/s", words::count(plan.network.in_packets_per_s)), format!("{}/s", words::count(one.network.in_packets_per_s))],
+        vec![
+            "packets out".into(),
+            format!("{}/s", words::count(plan.network.out_packets_per_s)),
+            format!("{}/s", words::count(one.network.out_packets_per_s)),
+        ],
+        vec![
+            "packets in".into(),
+            format!("{}/s", words::count(plan.network.in_packets_per_s)),
+            format!("{}/s", words::count(one.network.in_packets_per_s)),
+        ],
         vec!["memory of the process".into(), words::bytes(one.rss_bytes / share), words::bytes(one.rss_bytes)],
         vec!["memory of the kernel".into(), words::bytes(one.kernel_bytes / share), words::bytes(one.kernel_bytes)],
     ];
@@ -166,9 +220,9 @@ pub fn load(plan: &Plan) -> Table {
 }
 
 /// Each price with its error and what it rests on.
-pub fn prices(plan: &Plan) -> Table {
+pub fn prices(list: &[(String, Vec<Coefficient>)]) -> Table {
     let mut rows = Vec::new();
-    for (what, prices) in &plan.source.prices {
+    for (what, prices) in list {
         rows.push(vec![what.clone(), String::new(), String::new(), String::new()]);
         rows.extend(prices.iter().map(|price| {
             let figure = |value: f64| format!("{} {}", significant(value), price.unit);
@@ -187,8 +241,8 @@ pub fn prices(plan: &Plan) -> Table {
 }
 
 /// Predicted against measured.
-pub fn validation(plan: &Plan) -> Table {
-    let rows = plan.source.validation.iter().map(|compared| {
+pub fn validation(compared: &[Compared]) -> Table {
+    let rows = compared.iter().map(|compared| {
         let miss = |miss: Option<f64>| miss.map_or("–".to_string(), |miss| format!("{:+.1} %", miss * 100.0));
         let bytes = |bytes: Option<f64>| bytes.map_or("–".to_string(), words::bytes);
         vec![
@@ -202,14 +256,23 @@ pub fn validation(plan: &Plan) -> Table {
             miss(compared.rss_miss()),
         ]
     });
-    (vec!["point", "of saturation", "cores predicted", "measured", "miss", "memory predicted", "measured", "miss"], rows.collect())
+    (
+        vec!["point", "of saturation", "cores predicted", "measured", "miss", "memory predicted", "measured", "miss"],
+        rows.collect(),
+    )
 }
 
 /// Where the figures come from.
 pub fn source(plan: &Plan) -> Vec<(String, String)> {
     let source = &plan.source;
     vec![
-        ("server".into(), source.server_version.clone().map_or("Throng, version not known".into(), |version| format!("Throng {version}"))),
+        (
+            "server".into(),
+            source
+                .server_version
+                .clone()
+                .map_or("Throng, version not known".into(), |version| format!("Throng {version}")),
+        ),
         ("measured by".into(), format!("throng-loadgen {}, {} points", source.loadgen_version, source.points)),
         ("measured at".into(), crate::report::units::utc(source.measured_at)),
         ("machine".into(), format!("{}, {} cores, {}", source.cpu, source.cores, source.kernel)),
@@ -233,6 +296,9 @@ mod tests {
 
     #[test]
     fn small_prices_keep_their_digits() {
-        assert_eq!([0.000_412_3, 0.5, 12.34, 9_037_015.0, 0.0].map(significant), ["0.000412", "0.500", "12.3", "9.04 million", "0"]);
+        assert_eq!(
+            [0.000_412_3, 0.5, 12.34, 9_037_015.0, 0.0].map(significant),
+            ["0.000412", "0.500", "12.3", "9.04 million", "0"]
+        );
     }
 }

@@ -4,7 +4,10 @@ use super::fit::{Coefficient, Prices};
 use super::model::{FORMAT, Model, Reach};
 use super::network::Overhead;
 use super::work::Work;
-use crate::result::{ClientLoad, Counts, Integrity, Latency, Machine, Outcome, Percentiles, RunResult, ServerCost, Timed, Verdict, Witness};
+use crate::result::{
+    ClientLoad, Counts, Integrity, Latency, Machine, Outcome, Percentiles, RunResult, ServerCost, Timed, Verdict,
+    Witness,
+};
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 
@@ -29,7 +32,12 @@ pub fn round_model() -> Model {
         measured_at: 1_795_505_864_337,
         server_version: Some("0.1.0".into()),
         loadgen_version: "0.1.0".into(),
-        machine: Machine { cpu: "a test's idea of a processor".into(), cores: 32, kernel: "6.18".into(), ..Machine::default() },
+        machine: Machine {
+            cpu: "a test's idea of a processor".into(),
+            cores: 32,
+            kernel: "6.18".into(),
+            ..Machine::default()
+        },
         command: "throng-loadgen capacity".into(),
         cpu: prices(
             &[
@@ -45,7 +53,13 @@ pub fn round_model() -> Model {
             "µs",
         ),
         rss: Some(prices(
-            &[(cost::CONNECTION, 250.0), (cost::PROCESS, 0.0), (cost::ACTIVE_CONNECTION, 0.0), (cost::DURABLE_ROOM, 1000.0), (cost::MAILBOX, 0.0)],
+            &[
+                (cost::CONNECTION, 250.0),
+                (cost::PROCESS, 0.0),
+                (cost::ACTIVE_CONNECTION, 0.0),
+                (cost::DURABLE_ROOM, 1000.0),
+                (cost::MAILBOX, 0.0),
+            ],
             "bytes",
         )),
         kernel: Some(prices(&[(cost::CONNECTION, 2750.0)], "bytes")),
@@ -61,7 +75,14 @@ pub fn round_model() -> Model {
         usl: None,
         durable: None,
         overhead: Overhead { delivered_bytes: 186.0, sent_bytes: 96.0, is_measured: true },
-        reach: Reach { shards: 32.0, shards_min: 32.0, connections: 1e6, deliveries_per_s: 1e9, payload_bytes: 1e4, room_members: 100.0 },
+        reach: Reach {
+            shards: 32.0,
+            shards_min: 32.0,
+            connections: 1e6,
+            deliveries_per_s: 1e9,
+            payload_bytes: 1e4,
+            room_members: 100.0,
+        },
         points: Vec::new(),
         validation: Vec::new(),
         notes: Vec::new(),
@@ -205,6 +226,7 @@ impl Synthetic {
                 },
                 ..Witness::default()
             },
+            verification: None,
             metrics: BTreeMap::new(),
             verdict: Verdict {
                 outcome: if is_overrun { Outcome::Invalid } else { Outcome::Passed },

@@ -1,6 +1,9 @@
-//! A plan as text for a terminal.
+//! A plan, and a capacity run, as text for a terminal.
+use super::capacity::Capacity;
+use super::model::Compared;
 use super::plan::Plan;
 use super::story::{self, Answer, Table};
+use super::words;
 use std::fmt::Write;
 
 const WIDTH: usize = 110;
@@ -28,11 +31,60 @@ pub fn text(plan: &Plan) -> String {
     plan.assumptions.iter().for_each(|line| paragraph(&mut out, "- ", line));
     if !plan.source.validation.is_empty() {
         heading(&mut out, "Predicted against measured, at points the model was not fitted to");
-        table(&mut out, &story::validation(plan));
+        table(&mut out, &story::validation(&plan.source.validation));
     }
     heading(&mut out, "Where the figures come from");
     for (name, value) in story::source(plan) {
         let _ = writeln!(out, "  {name:<12} {value}");
+    }
+    out
+}
+
+/// What a capacity run found: saturation, prices, how well they predict.
+pub fn capacity_text(capacity: &Capacity) -> String {
+    let mut out = String::new();
+    let model = &capacity.model;
+    heading(&mut out, "Saturation");
+    for (shards, knee) in &capacity.knees {
+        let shards = format!("{shards} shard{}", if *shards == 1 { "" } else { "s" });
+        let _ = writeln!(out, "  {shards:<12} {} deliveries/s ({})", words::count(knee.load), knee.why.words());
+    }
+    if let Some(knee) = &capacity.durable_knee {
+        let _ = writeln!(out, "  {:<12} {} durable messages/s ({})", "", words::count(knee.load), knee.why.words());
+    }
+    if let Some(usl) = model.usl.as_ref().filter(|usl| usl.sigma.is_some()) {
+        let with_error = |value: Option<f64>, error: Option<f64>| match (value, error) {
+            (Some(value), Some(error)) => format!("{value:.6} ± {error:.6}"),
+            (Some(value), None) => format!("{value:.6}"),
+            _ => "not known".into(),
+        };
+        let (sigma, kappa) = (with_error(usl.sigma, usl.errors[1]), with_error(usl.kappa, usl.errors[2]));
+        let _ = writeln!(out, "  over shards  σ = {sigma}, κ = {kappa}");
+        if let Some(peak) = usl.peak() {
+            let _ = writeln!(out, "  {:<12} most at {} shards", "", words::count(peak.round()));
+        }
+    }
+    heading(&mut out, "Prices");
+    table(&mut out, &story::prices(&model.price_list()));
+    let (alone, gathered) = model.delivery_us(64.0);
+    let _ = writeln!(
+        out,
+        "  A delivery of 64 bytes: {} µs in a send of its own, {} µs where most share one.",
+        words::three(alone),
+        words::three(gathered)
+    );
+    if !model.validation.is_empty() {
+        heading(&mut out, "Predicted against measured, at points the model was not fitted to");
+        table(&mut out, &story::validation(&model.validation));
+        let within = model.validation.iter().filter(|compared| compared.is_within()).count();
+        let _ = writeln!(out, "  {within} of {} within {}.", model.validation.len(), words::percent(Compared::GOAL));
+    }
+    let remarks = model.usl.iter().flat_map(|usl| &usl.notes).chain(&model.notes);
+    let remarks: Vec<String> =
+        remarks.cloned().chain(capacity.skipped.iter().map(|line| format!("left out: {line}"))).collect();
+    if !remarks.is_empty() {
+        heading(&mut out, "To know");
+        remarks.iter().for_each(|line| paragraph(&mut out, "- ", line));
     }
     out
 }
@@ -96,7 +148,13 @@ mod tests {
             reconnect_s: Some(60.0),
             is_gathered: false,
         };
-        let machine = MachineSpec { cores: 32, ram_bytes: 137_438_953_472.0, nic_bits_per_s: 1e12, cost_per_month: Some(250.0), ..MachineSpec::default() };
+        let machine = MachineSpec {
+            cores: 32,
+            ram_bytes: 137_438_953_472.0,
+            nic_bits_per_s: 1e12,
+            cost_per_month: Some(250.0),
+            ..MachineSpec::default()
+        };
         let text = text(&plan(&round_model(), &ask, &machine));
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for expected in [

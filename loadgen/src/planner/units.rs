@@ -79,7 +79,11 @@ pub fn headroom(text: &str) -> Result<f64, String> {
         Some(percent) => number(percent, "a share, such as 0.3 or 30%")? / 100.0,
         None => number(text, "a share, such as 0.3 or 30%")?,
     };
-    if (0.0..=0.95).contains(&share) { Ok(share) } else { Err(format!("headroom is a share from 0 to 0.95, not {text}")) }
+    if (0.0..=0.95).contains(&share) {
+        Ok(share)
+    } else {
+        Err(format!("headroom is a share from 0 to 0.95, not {text}"))
+    }
 }
 
 /// A whole number above 0, with `_`, `k` and `M` allowed: `500000`, `500_000`, `500k`, `1.5M`.
@@ -100,7 +104,8 @@ pub fn count(text: &str) -> Result<u64, String> {
 pub fn machine(text: &str) -> Result<MachineSpec, String> {
     let mut spec = MachineSpec::default();
     for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').ok_or_else(|| format!("\"{pair}\" has no \"=\": write cores=32,ram=128G"))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| format!("\"{pair}\" has no \"=\": write cores=32,ram=128G"))?;
         match key.trim() {
             "cores" => spec.cores = u32::try_from(count(value)?).map_err(|_| format!("{value} cores are too many"))?,
             "ram" | "memory" => spec.ram_bytes = bytes(value)?,
@@ -119,7 +124,8 @@ pub fn machine(text: &str) -> Result<MachineSpec, String> {
 
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '_' | '-' | '+'))).unwrap_or(text.len());
-    (&text[..end], text[end..].trim())
+    // Without a number there is no unit either: the whole is at fault.
+    if end == 0 { (text, "") } else { (&text[..end], text[end..].trim()) }
 }
 
 fn number(text: &str, what: &str) -> Result<f64, String> {
@@ -140,11 +146,23 @@ mod tests {
     fn quantities_are_read_as_people_write_them() {
         assert_eq!(["20/s", "30/min", "20"].map(|text| rate(text).unwrap()), [20.0, 0.5, 20.0]);
         assert_eq!(["60s", "500ms", "5m", "7"].map(|text| duration_s(text).unwrap()), [60.0, 0.5, 300.0, 7.0]);
-        assert_eq!(["128G", "512MiB", "2kb", "9"].map(|text| bytes(text).unwrap()), [137_438_953_472.0, 536_870_912.0, 2048.0, 9.0]);
-        assert_eq!(["10G", "100Mbit/s", "2.5Gbit", "1gbps"].map(|text| bits_per_s(text).unwrap()), [1e10, 1e8, 2.5e9, 1e9]);
-        assert_eq!(["250/month", "250", "1/hour", "1200/year"].map(|text| cost_per_month(text).unwrap()), [250.0, 250.0, 730.0, 100.0]);
+        assert_eq!(
+            ["128G", "512MiB", "2kb", "9"].map(|text| bytes(text).unwrap()),
+            [137_438_953_472.0, 536_870_912.0, 2048.0, 9.0]
+        );
+        assert_eq!(
+            ["10G", "100Mbit/s", "2.5Gbit", "1gbps"].map(|text| bits_per_s(text).unwrap()),
+            [1e10, 1e8, 2.5e9, 1e9]
+        );
+        assert_eq!(
+            ["250/month", "250", "1/hour", "1200/year"].map(|text| cost_per_month(text).unwrap()),
+            [250.0, 250.0, 730.0, 100.0]
+        );
         assert_eq!(["0.3", "30%", "0"].map(|text| headroom(text).unwrap()), [0.3, 0.3, 0.0]);
-        assert_eq!(["500000", "500_000", "500k", "1.5M"].map(|text| count(text).unwrap()), [500_000, 500_000, 500_000, 1_500_000]);
+        assert_eq!(
+            ["500000", "500_000", "500k", "1.5M"].map(|text| count(text).unwrap()),
+            [500_000, 500_000, 500_000, 1_500_000]
+        );
         let spec = machine("cores=32, ram=128G,nofile=20000,nic=25G,cost=0.5/hour").unwrap();
         assert_eq!((spec.cores, spec.ram_bytes, spec.nofile), (32, 137_438_953_472.0, 20_000));
         assert_eq!((spec.nic_bits_per_s, spec.cost_per_month), (25e9, Some(365.0)));

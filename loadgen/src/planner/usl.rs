@@ -54,7 +54,9 @@ impl Usl {
         if places.is_empty() {
             return Err(UslError::Empty);
         }
-        let is_good = |place: &Place| place.n > 0.0 && place.n.is_finite() && place.throughput > 0.0 && place.throughput.is_finite();
+        let is_good = |place: &Place| {
+            place.n > 0.0 && place.n.is_finite() && place.throughput > 0.0 && place.throughput.is_finite()
+        };
         if !places.iter().all(is_good) {
             return Err(UslError::BadPoint);
         }
@@ -67,7 +69,8 @@ impl Usl {
         let best = best_fit(&places, unknowns);
         let residual_squares = squares(&places, &best);
         let freedom = places.len() - unknowns;
-        let covariance = (freedom > 0).then(|| covariance(&places, &best, unknowns, residual_squares / freedom as f64)).flatten();
+        let covariance =
+            (freedom > 0).then(|| covariance(&places, &best, unknowns, residual_squares / freedom as f64)).flatten();
         let error = |i: usize| covariance.as_ref().filter(|_| i < unknowns).map(|c| c[i][i].max(0.0).sqrt());
         let mean = places.iter().map(|place| place.throughput).sum::<f64>() / places.len() as f64;
         let spread: f64 = places.iter().map(|place| (place.throughput - mean).powi(2)).sum();
@@ -79,7 +82,9 @@ impl Usl {
                 different[0]
             )),
             2 => notes.push("Measured with two shard counts only: σ and κ cannot be told apart; κ is left out.".into()),
-            _ if freedom == 0 => notes.push("Three points for three parameters: the fit has no residual to judge it by.".into()),
+            _ if freedom == 0 => {
+                notes.push("Three points for three parameters: the fit has no residual to judge it by.".into())
+            }
             _ => {}
         }
         if different.len() > 1 && best[1] == 0.0 && best[2] == 0.0 {
@@ -180,7 +185,8 @@ fn refine(places: &[Place], free: &[usize]) -> Option<[f64; 3]> {
     for _ in 0..500 {
         let slopes: Vec<[f64; 3]> = places.iter().map(|place| gradient(&best, place.n)).collect();
         let misses: Vec<f64> = places.iter().map(|place| place.throughput - law(&best, place.n)).collect();
-        let product: Vec<f64> = free.iter().map(|&i| slopes.iter().zip(&misses).map(|(s, miss)| s[i] * miss).sum()).collect();
+        let product: Vec<f64> =
+            free.iter().map(|&i| slopes.iter().zip(&misses).map(|(s, miss)| s[i] * miss).sum()).collect();
         let gram = |i: usize, j: usize| slopes.iter().map(|s| s[i] * s[j]).sum::<f64>();
         let damped: Vec<Vec<f64>> = free
             .iter()
@@ -243,11 +249,11 @@ fn covariance(places: &[Place], best: &[f64; 3], unknowns: usize, variance: f64)
     let gram: Vec<Vec<f64>> =
         (0..unknowns).map(|i| (0..unknowns).map(|j| slopes.iter().map(|s| s[i] * s[j]).sum()).collect()).collect();
     let mut whole = vec![vec![0.0; 3]; 3];
-    for column in 0..unknowns {
-        let unit: Vec<f64> = (0..unknowns).map(|i| f64::from(u8::from(i == column))).collect();
-        for (row, value) in scaled_solve(&gram, &unit)?.into_iter().enumerate() {
-            whole[row][column] = variance * value;
-        }
+    for (i, line) in whole.iter_mut().enumerate().take(unknowns) {
+        let unit: Vec<f64> = (0..unknowns).map(|j| f64::from(u8::from(i == j))).collect();
+        // The inverse of a symmetric matrix is symmetric: its columns are its rows.
+        let inverse = scaled_solve(&gram, &unit)?;
+        line.iter_mut().zip(inverse).for_each(|(entry, value)| *entry = variance * value);
     }
     Some(whole)
 }

@@ -34,7 +34,13 @@ pub fn seconds(value: f64) -> String {
 
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent > 0.0 && percent < 0.1 { "< 0.1 %".into() } else if percent < 9.95 { format!("{percent:.1} %") } else { format!("{} %", grouped(percent.round())) }
+    if percent > 0.0 && percent < 0.1 {
+        "< 0.1 %".into()
+    } else if percent < 9.95 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{} %", grouped(percent.round()))
+    }
 }
 
 /// Money, in whichever currency: two decimals below 100, as many as it needs below 0.1.

@@ -103,7 +103,11 @@ impl Work {
 
     /// How many shards have members of a room, on average: its members are spread over them at random.
     pub fn shards_reached(&self) -> f64 {
-        if self.shards <= 1.0 { 1.0 } else { self.shards * (1.0 - (1.0 - 1.0 / self.shards).powf(self.room_members.max(1.0))) }
+        if self.shards <= 1.0 {
+            1.0
+        } else {
+            self.shards * (1.0 - (1.0 - 1.0 / self.shards).powf(self.room_members.max(1.0)))
+        }
     }
 
     /// What wakes one shard, per second: its clients' messages, and events of rooms with members on it.
@@ -190,7 +194,9 @@ impl MeasuredPoint {
         let has_slab = !result.server.slab_before.is_empty() && !result.server.slab_connected.is_empty();
         let kernel = (slab(&result.server.slab_connected) - slab(&result.server.slab_before)).max(0.0) / 2.0;
         let connected = counts.connected as f64;
-        let enough = |messages: u64| (messages as f64 >= MESSAGES_PER_CONNECTION_MIN * connected.max(1.0)).then_some(messages as f64);
+        let enough = |messages: u64| {
+            (messages as f64 >= MESSAGES_PER_CONNECTION_MIN * connected.max(1.0)).then_some(messages as f64)
+        };
         let delivered: u64 = counts.delivered.values().sum();
         let sent_messages: u64 = counts.sent.values().sum();
         let payload = work.payload_bytes_per_s / work.deliveries_per_s;
@@ -207,7 +213,11 @@ impl MeasuredPoint {
             rss_before_bytes: result.server.rss_before_bytes.map(|bytes| bytes as f64),
             kernel_bytes: has_slab.then_some(kernel),
             handshakes: connected,
-            handshake_cpu_us: result.server.cpu_connect_ns.filter(|_| connected > 0.0).map(|ns| ns as f64 / 1e3 / connected),
+            handshake_cpu_us: result
+                .server
+                .cpu_connect_ns
+                .filter(|_| connected > 0.0)
+                .map(|ns| ns as f64 / 1e3 / connected),
             overhead_bytes: enough(delivered).map(|n| (counts.bytes_received as f64 / n - payload).max(0.0)),
             sent_overhead_bytes: enough(sent_messages).map(|n| (counts.bytes_sent as f64 / n - sent_payload).max(0.0)),
             achieved,

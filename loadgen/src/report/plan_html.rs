@@ -32,15 +32,21 @@ pub fn plan_html(plan: &Plan) -> String {
         resources: grid(story::resources(plan), ""),
         growth: growth(plan),
         changes_plot: changes(plan),
-        changes: grid(story::changes(plan), "Machines with one to spare. Where the machine itself is another, its cost is for you to fill in."),
+        changes: grid(
+            story::changes(plan),
+            "Machines with one to spare. Where the machine itself is another, its cost is for you to fill in.",
+        ),
         load: grid(story::load(plan), ""),
         cautions: &plan.cautions,
         scaling: scaling(plan),
         validated: validated(plan),
-        validation: grid(story::validation(plan), ""),
+        validation: grid(story::validation(&plan.source.validation), ""),
         assumptions: &plan.assumptions,
         source: story::source(plan),
-        prices: grid(story::prices(plan), "A delivery costs its own price, its share of a send, and its payload."),
+        prices: grid(
+            story::prices(&plan.source.prices),
+            "A delivery costs its own price, its share of a send, and its payload.",
+        ),
     };
     // Rendering into a String fails only if a Display in the page does, and those are all strings.
     page.render().unwrap_or_else(|fault| format!("<!DOCTYPE html><title>plan</title><p>{fault}</p>"))
@@ -80,7 +86,10 @@ fn grid((head, rows): Table, note: &str) -> Grid {
 /// Figure and label.
 fn cards(plan: &Plan) -> Vec<(String, String)> {
     let mut cards = vec![
-        (plan.bought.map_or("–".into(), |bought| words::count(bought as f64)), "machines, one of them to spare".to_string()),
+        (
+            plan.bought.map_or("–".into(), |bought| words::count(bought as f64)),
+            "machines, one of them to spare".to_string(),
+        ),
         (words::count(plan.per_machine.users.round()), "users on each, while one is missing".into()),
         (plan.sizing.first.name().into(), "runs out first".into()),
         (words::count(plan.total.deliveries_per_s), "deliveries a second".into()),
@@ -113,8 +122,10 @@ fn use_of(plan: &Plan) -> Plot {
         bars = bars.line(100.0 * (1.0 - plan.ask.headroom), "headroom begins").line(100.0, "full");
     }
     let caption = match plan.sizing.machines {
-        Some(_) => "On each machine while one is missing. The first to run out is in orange; the reconnect storm may take everything, as \
-                    nothing else goes on in it.",
+        Some(_) => {
+            "On each machine while one is missing. The first to run out is in orange; the reconnect storm may take everything, as \
+                    nothing else goes on in it."
+        }
         None => "On a machine with one room.",
     };
     Plot { title: "How full a machine is", caption: caption.into(), is_wide: true, svg: bars.svg() }
@@ -129,13 +140,20 @@ fn growth(plan: &Plan) -> Vec<Plot> {
         Chart::new(title, users, Axis::new(label, Scale::Linear, unit)).size(510.0, 260.0).margins(66.0, 30.0).hints()
     };
     let asked = |chart: Chart, y: Option<f64>| match y {
-        Some(y) => chart.marker(Marker::At { x: plan.ask.users as f64, y, label: "as asked".into(), tone: Tone::Series(1) }),
+        Some(y) => {
+            chart.marker(Marker::At { x: plan.ask.users as f64, y, label: "as asked".into(), tone: Tone::Series(1) })
+        }
         None => chart,
     };
     let machines = points(&|growth| growth.bought.map(|bought| bought as f64));
     let mut plots = Vec::new();
     if !machines.is_empty() {
-        let chart = chart("Machines over users", "machines", Unit::Count).series("machines", Tone::Series(0), Style::Line, machines);
+        let chart = chart("Machines over users", "machines", Unit::Count).series(
+            "machines",
+            Tone::Series(0),
+            Style::Line,
+            machines,
+        );
         plots.push(Plot {
             title: "Machines as users grow",
             caption: "One to spare included.".into(),
@@ -145,7 +163,12 @@ fn growth(plan: &Plan) -> Vec<Plot> {
     }
     let cost = points(&|growth| growth.cost_per_user_month);
     if !cost.is_empty() {
-        let chart = chart("Cost of a user over users", "per user and month", Unit::Of("")).series("cost", Tone::Series(2), Style::Line, cost);
+        let chart = chart("Cost of a user over users", "per user and month", Unit::Of("")).series(
+            "cost",
+            Tone::Series(2),
+            Style::Line,
+            cost,
+        );
         plots.push(Plot {
             title: "Cost of a user",
             caption: "Per month. It falls as the spare machine is shared by more, and steps up where another machine is needed.".into(),
@@ -159,7 +182,8 @@ fn growth(plan: &Plan) -> Vec<Plot> {
 /// `None`: nothing that was tried makes it fit.
 fn changes(plan: &Plan) -> Option<Plot> {
     let asked = [("as asked", plan.bought, plan.sizing.first, Tone::Series(1))];
-    let changed = plan.changes.iter().map(|change| (change.what.as_str(), change.bought, change.first, Tone::Series(0)));
+    let changed =
+        plan.changes.iter().map(|change| (change.what.as_str(), change.bought, change.first, Tone::Series(0)));
     let bars = asked.into_iter().chain(changed).filter_map(|(name, bought, first, tone)| {
         let note = format!("{} first", first.name());
         Some(Bar { name: name.into(), value: bought? as f64, tone, note, ..Bar::default() })
@@ -180,9 +204,10 @@ fn scaling(plan: &Plan) -> Option<Plot> {
     };
     let margin = |n: f64| usl.effective_margin(n).map(|margin| margin * usl.lambda);
     let shards = Axis::new("shards", Scale::Linear, Unit::Count).tight();
-    let mut chart = Chart::new("Throughput over shards", shards, Axis::new("deliveries a second", Scale::Linear, Unit::Count))
-        .series("in proportion", Tone::Other, Style::Dashed, steps(&|n| Some(usl.lambda * n)))
-        .series("fitted", Tone::Series(0), Style::Line, steps(&|n| (n <= measured_max + step).then(|| usl.at(n))));
+    let mut chart =
+        Chart::new("Throughput over shards", shards, Axis::new("deliveries a second", Scale::Linear, Unit::Count))
+            .series("in proportion", Tone::Other, Style::Dashed, steps(&|n| Some(usl.lambda * n)))
+            .series("fitted", Tone::Series(0), Style::Line, steps(&|n| (n <= measured_max + step).then(|| usl.at(n))));
     if last > measured_max {
         let beyond = steps(&|n| (n >= measured_max).then(|| usl.at(n)));
         chart = chart.series("extrapolated", Tone::Series(0), Style::Dashed, beyond);
@@ -190,7 +215,12 @@ fn scaling(plan: &Plan) -> Option<Plot> {
     let upper = steps(&|n| Some((usl.at(n) + margin(n)?).min(usl.lambda * n)));
     let lower = steps(&|n| Some((usl.at(n) - margin(n)?).max(0.0)));
     if !lower.is_empty() {
-        chart = chart.series("95 %", Tone::Series(0), Style::Thin, upper).series("95 %", Tone::Series(0), Style::Thin, lower);
+        chart = chart.series("95 %", Tone::Series(0), Style::Thin, upper).series(
+            "95 %",
+            Tone::Series(0),
+            Style::Thin,
+            lower,
+        );
     }
     let measured = usl.places.iter().map(|place| (place.n, place.throughput)).collect();
     chart = chart.series("measured", Tone::Series(1), Style::Dots, measured);
@@ -224,7 +254,12 @@ fn validated(plan: &Plan) -> Option<Plot> {
     }
     bars = bars.line(90.0, "").line(110.0, "± 10 %");
     let caption = "CPU at points the model was not fitted to: predicted first, then measured. 100 % is right.";
-    Some(Plot { title: "Was the model right where it had not been measured?", caption: caption.into(), is_wide: true, svg: bars.svg() })
+    Some(Plot {
+        title: "Was the model right where it had not been measured?",
+        caption: caption.into(),
+        is_wide: true,
+        svg: bars.svg(),
+    })
 }
 
 #[cfg(test)]
@@ -252,7 +287,13 @@ mod tests {
     }
 
     fn machine() -> MachineSpec {
-        MachineSpec { cores: 32, ram_bytes: 137_438_953_472.0, nic_bits_per_s: 25e9, cost_per_month: Some(250.0), ..MachineSpec::default() }
+        MachineSpec {
+            cores: 32,
+            ram_bytes: 137_438_953_472.0,
+            nic_bits_per_s: 25e9,
+            cost_per_month: Some(250.0),
+            ..MachineSpec::default()
+        }
     }
 
     /// Fitted to the synthetic server, so that all parts of the page are there.
@@ -260,7 +301,9 @@ mod tests {
         let mut server = Synthetic::new(0.015);
         let points = Points { shards: vec![1, 2, 4, 8], ..Points::default() };
         let machine = Machine { cpu: "a synthetic <server>".into(), cores: 8, ..Machine::default() };
-        capacity(&points, true, machine, &mut |scenario, shards| Ok(server.run(scenario, shards)), &mut |_| {}).expect("a model").model
+        capacity(&points, true, machine, &mut |scenario, shards| Ok(server.run(scenario, shards)), &mut |_| {})
+            .expect("a model")
+            .model
     }
 
     /// `PLAN_SAMPLE=folder cargo test` writes the pages there, to be looked at.
@@ -269,7 +312,14 @@ mod tests {
         let model = fitted();
         let pages = [
             ("fits", plan_html(&plan(&model, &ask(), &machine()))),
-            ("not-sensible", plan_html(&plan(&model, &Ask { users: 500_000, rate_per_s: 20.0, durable_rate_per_s: 0.0, ..ask() }, &machine()))),
+            (
+                "not-sensible",
+                plan_html(&plan(
+                    &model,
+                    &Ask { users: 500_000, rate_per_s: 20.0, durable_rate_per_s: 0.0, ..ask() },
+                    &machine(),
+                )),
+            ),
             ("impossible", plan_html(&plan(&round_model(), &Ask { rooms_of: 200_000, ..ask() }, &machine()))),
         ];
         for (name, page) in &pages {
@@ -278,9 +328,21 @@ mod tests {
             }
             let body = &page[page.find("<html").expect("a page")..];
             roxmltree::Document::parse(body).unwrap_or_else(|fault| panic!("{name}: {fault}"));
-            assert!(!page.contains("NaN") && !page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "{name}");
+            assert!(
+                !page.contains("NaN")
+                    && !page.contains("http://")
+                    && !page.contains("https://")
+                    && !page.contains("<script"),
+                "{name}"
+            );
         }
-        for expected in ["FITS", "How throughput grows with shards", "Was the model right", "a synthetic &#60;server&#62;", "Cost of a user"] {
+        for expected in [
+            "FITS",
+            "How throughput grows with shards",
+            "Was the model right",
+            "a synthetic &#60;server&#62;",
+            "Cost of a user",
+        ] {
             assert!(pages[0].1.contains(expected), "{expected}");
         }
         assert!(pages[1].1.contains("NOT SENSIBLE") && pages[1].1.contains("990 million deliveries a second"));
