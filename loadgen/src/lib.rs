@@ -32,5 +32,6 @@ pub mod schedule;
 pub mod server;
 pub mod slow;
 pub mod stamp;
+pub mod verdict;
 pub mod verify;
 pub mod wire;
