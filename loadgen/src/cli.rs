@@ -1,4 +1,5 @@
 //! The command line: what may be said, and what it means. It does nothing itself: see `commands`.
+use crate::commands::plan::PlanArgs;
 use crate::commands::{self, Exit};
 use crate::scenario::load::Adjust;
 use crate::server::Cores;
@@ -35,6 +36,8 @@ enum Command {
     List(ListArgs),
     /// Write table and HTML anew from the result.json of an earlier run.
     Report(ReportArgs),
+    /// How many machines, what runs out first, and what would change the answer: from a saved model.
+    Plan(Box<PlanArgs>),
 }
 
 /// Which scenario, and what is different this time.
@@ -183,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args),
         Command::List(args) => commands::list::list(&args),
         Command::Report(args) => commands::report::report(&args),
+        Command::Plan(args) => commands::plan::plan(&args),
     };
     match done {
         Ok(exit) => exit.into(),

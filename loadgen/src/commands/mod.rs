@@ -4,13 +4,17 @@
 //! run        one scenario: server, measurement, report
 //! measure    the measurement itself, judged
 //! list       the built-in scenarios
+//! capacity   the model of a server on this machine, over a closure that measures
+//! plan       how many machines, from a saved model
 //! report     table and HTML of an earlier result
 //! progress   what is seen of a run while it runs
 //! interrupt  Ctrl-C: early but orderly; twice: at once
 //! ```
+pub mod capacity;
 mod interrupt;
 pub mod list;
 mod measure;
+pub mod plan;
 mod progress;
 pub mod report;
 pub mod run;
