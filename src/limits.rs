@@ -95,6 +95,10 @@ pub const TYPING_RELAY_MS: u64 = 3_000;
 /// Occupancy events of one room: at most one in this time, ms (R-PRES-3).
 pub const OCCUPANCY_INTERVAL_MS: u64 = 1_000;
 
+/// Occupancy events that one room may cost, deliveries per second: a million users who hear a number every second would keep a core
+/// busy with nothing else (3 µs a delivery). A larger room hears it less often, a million every 50 s.
+pub const OCCUPANCY_DELIVERIES_PER_S: u64 = 20_000;
+
 /// `limits.commands` window, ms; ten times the limit closes 4104 (R-CHAT-5).
 pub const COMMANDS_WINDOW_MS: u64 = 10_000;
 

@@ -1,7 +1,7 @@
 //! Throng's load generator: puts a server under a load that was fixed beforehand, checks every delivery, and says what it cost.
 //!
 //! ```text
-//! commands                        run, compare, capacity, plan, list: what the user asked for, from start to exit code
+//! cli, commands                   run, compare, capacity, plan, list: what the user asked for, from start to exit code
 //! report, verify, peers, planner  results as table, JSON and HTML; the second implementation; other servers; capacity models
 //! verdict                         was the client the bottleneck, do the two witnesses agree, were the targets met
 //! engine, server                  the load itself on io_uring; the server under test: start it, watch it, ask it
@@ -17,13 +17,19 @@
 //! and histograms are merged, laid beside what the server itself says, judged, and written down as one [`result::RunResult`].
 
 pub mod check;
+pub mod cli;
+pub mod commands;
 pub mod engine;
 pub mod machine;
 pub mod peers;
+pub mod planner;
 pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod schedule;
 pub mod server;
+pub mod slow;
 pub mod stamp;
+pub mod verdict;
+pub mod verify;
 pub mod wire;

@@ -28,6 +28,9 @@ pub struct RunResult {
     pub server: ServerCost,
     pub client: ClientLoad,
     pub witness: Witness,
+    /// What plain clients found, if they were asked for (`--verify`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// Every figure that a target may bound, by its dotted name (`latency.p99_ms`): see `verdict::metrics`.
     pub metrics: BTreeMap<String, f64>,
     pub verdict: Verdict,
@@ -268,6 +271,30 @@ pub struct Witness {
     pub counters: BTreeMap<String, f64>,
     /// Where the two contradict each other, one sentence each. Empty: they agree.
     pub contradictions: Vec<String>,
+}
+
+/// What the second implementation of the protocol found in its own short run before the load: see `verify`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    pub connections: u32,
+    /// Everything sent, heartbeats included.
+    pub messages: u64,
+    pub acked: u64,
+    pub integrity: Integrity,
+    /// From the intended time, as `Latency::response`.
+    pub latency: BTreeMap<Timed, Percentiles>,
+    /// Breaches of the protocol's description, and connections that ended.
+    pub faults: u64,
+    /// The first of them, one sentence each.
+    pub fault_examples: Vec<String>,
+    /// Where the load's own client must have overlooked something, one sentence each.
+    pub contradictions: Vec<String>,
+}
+
+impl Verification {
+    pub fn is_sound(&self) -> bool {
+        self.integrity.is_sound() && self.faults == 0 && self.contradictions.is_empty()
+    }
 }
 
 /// Where it ran.

@@ -1,11 +1,11 @@
 //! `room_occupancy` (R-PRES-3): above `presence.events_max_users` online users it replaces joined, left and typing.
 //!
 //! The reading taken here: small rooms hear joined and left and no occupancy; a crowded room hears occupancy instead, at most one a
-//! second, whenever a joined or left was swallowed since the last one. The one that tells of the fall below the threshold is sent too.
+//! second and rarer beyond 20,000 users, whenever a joined or left was swallowed since the last one. The one that tells of the fall below the threshold is sent too.
 use super::effects::{Class, Effects};
 use super::event::Event;
 use super::room::{Cx, Room};
-use crate::limits::OCCUPANCY_INTERVAL_MS;
+use crate::limits::{OCCUPANCY_DELIVERIES_PER_S, OCCUPANCY_INTERVAL_MS};
 
 #[derive(Debug, Default)]
 pub(super) struct Occupancy {
@@ -34,19 +34,31 @@ impl Room {
         if cx.now_ms() < self.occupancy.next_ms {
             return cx.arm(self.occupancy.next_ms);
         }
-        self.occupancy = Occupancy { is_due: false, next_ms: cx.now_ms() + OCCUPANCY_INTERVAL_MS };
-        let event = Event::Occupancy { online: self.online.len() as u64, members: self.row.member_count };
+        let online = self.online.len() as u64;
+        self.occupancy = Occupancy { is_due: false, next_ms: cx.now_ms() + interval_ms(online) };
+        let event = Event::Occupancy { online, members: self.row.member_count };
         self.publish(cx, &event, Class::Live, &[], 0);
     }
 }
 
+/// A second, and longer where the number of listeners makes it too dear.
+fn interval_ms(online: u64) -> u64 {
+    OCCUPANCY_INTERVAL_MS.max(online * 1_000 / OCCUPANCY_DELIVERIES_PER_S)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::interval_ms;
     use crate::rooms::Settings;
     use crate::rooms::testing::{Heard, LEAVE, TYPE, World};
 
     fn online(online: u64) -> Heard {
         Heard::Occupancy { online, members: 0 }
+    }
+
+    #[test]
+    fn the_larger_the_room_the_rarer() {
+        assert_eq!([1_001, 20_000, 40_000, 1_000_000].map(interval_ms), [1_000, 1_000, 2_000, 50_000]);
     }
 
     /// R-PRES-3 with a threshold of 3: the third user is still announced, the fourth is not.

@@ -1,6 +1,11 @@
 //! What a run does: who connects, in which rooms, what is sent how often, and what goes wrong on purpose.
 //!
 //! A scenario is a TOML file. It is data only: the engine knows no scenario by name.
+pub mod builtin;
+pub mod check;
+pub mod figures;
+pub mod load;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

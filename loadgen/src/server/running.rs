@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,6 +66,8 @@ impl Running {
         let errors = log.try_clone().map_err(|error| fail(format!("log: {error}")))?;
         let mut command = mortal(program);
         command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(errors);
+        // Ctrl-C on a terminal goes to a whole group; the server has to outlive ours by an orderly end of the run.
+        command.process_group(0);
         // What the user's shell has set for another server must not change this one.
         for (variable, _) in std::env::vars_os() {
             if variable.to_str().is_some_and(|name| name.starts_with("THRONG_") || name == "JWT_SECRET") {

@@ -1,0 +1,107 @@
+//! What the user asked for, from start to exit code.
+//!
+//! ```text
+//! run        one scenario: server, measurement, report
+//! measure    the measurement itself, judged
+//! list       the built-in scenarios
+//! capacity   the model of a server on this machine, over a closure that measures
+//! plan       how many machines, from a saved model
+//! report     table and HTML of an earlier result
+//! progress   what is seen of a run while it runs
+//! interrupt  Ctrl-C: early but orderly; twice: at once
+//! ```
+pub mod capacity;
+mod interrupt;
+pub mod list;
+mod measure;
+pub mod plan;
+mod progress;
+pub mod report;
+pub mod run;
+
+use crate::result::Outcome;
+use crate::scenario::load::LoadError;
+use crate::server::ServerError;
+use crate::verdict::TargetsError;
+use std::fmt;
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Passed,
+    /// A target was missed, or a delivery was lost, doubled or out of order.
+    Missed,
+    /// There are no figures, or they say nothing.
+    Invalid,
+    /// Nothing was run: the command or a file is wrong.
+    Usage,
+}
+
+impl From<Outcome> for Exit {
+    fn from(outcome: Outcome) -> Exit {
+        match outcome {
+            Outcome::Passed => Exit::Passed,
+            Outcome::Missed => Exit::Missed,
+            Outcome::Invalid => Exit::Invalid,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Passed => Outcome::Passed.exit_code(),
+            Exit::Missed => Outcome::Missed.exit_code(),
+            Exit::Invalid => Outcome::Invalid.exit_code(),
+            Exit::Usage => 3,
+        })
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum Failure {
+    /// The user can mend it by asking otherwise.
+    Usage(String),
+    /// The run could not be made, or not to its end.
+    Failed(String),
+}
+
+impl Failure {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::Usage(_) => Exit::Usage,
+            Failure::Failed(_) => Exit::Invalid,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Failure {
+        match error {
+            ServerError::Usage(text) => Failure::Usage(text),
+            ServerError::Failed(text) => Failure::Failed(text),
+        }
+    }
+}
+
+impl From<TargetsError> for Failure {
+    fn from(error: TargetsError) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+}
