@@ -116,8 +116,10 @@ fn a_drain_reaches_all_rings() {
 fn rings_follow_the_limit_on_connections() {
     let settings = ["plane.connections_per_shard=8", "limits.connections=20", "server.log=info"];
     let server = Server::start_with(&Settings::new(1, &settings));
-    let log = server.log();
-    assert!(log.contains("rings=3") && log.contains("connections_max=24"), "{log}");
+    eventually("it says how many fit", || {
+        let log = server.log();
+        (log.contains("rings=3") && log.contains("connections_max=24")).then_some(())
+    });
     assert_eq!(members(&server, 20).len(), 20);
     assert!(Client::try_connect(&server, "late").is_none(), "the limit itself holds");
 }
