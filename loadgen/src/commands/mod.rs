@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! run        one scenario: server, measurement, report
+//! compare    Throng and peers in turn
+//! fresh      a server of its own for each measurement
 //! measure    the measurement itself, judged
 //! list       the built-in scenarios
 //! report     table and HTML of an earlier result
 //! progress   what is seen of a run while it runs
 //! interrupt  Ctrl-C: early but orderly; twice: at once
 //! ```
+pub mod compare;
+mod fresh;
 mod interrupt;
 pub mod list;
 mod measure;
@@ -99,5 +103,29 @@ impl From<ServerError> for Failure {
 impl From<TargetsError> for Failure {
     fn from(error: TargetsError) -> Failure {
         Failure::Usage(error.to_string())
+    }
+}
+
+/// The command as one would type it again, without the folder of the program.
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted = arguments.skip(1).map(|argument| match !argument.is_empty() && argument.chars().all(is_plain) {
+        true => argument,
+        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    });
+    std::iter::once("throng-loadgen".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let line = ["/x/y/throng-loadgen", "run", "./my file.toml", "--set", "a.b=it's", ""];
+        assert_eq!(
+            command_line(line.map(str::to_owned).into_iter()),
+            r"throng-loadgen run './my file.toml' --set 'a.b=it'\''s' ''"
+        );
     }
 }
