@@ -22,6 +22,7 @@ pub mod commands;
 pub mod engine;
 pub mod machine;
 pub mod peers;
+pub mod planner;
 pub mod report;
 pub mod result;
 pub mod scenario;
