@@ -199,7 +199,6 @@ pub fn passed() -> RunResult {
             lag: percentiles(9_000, 61_000, 180_000, 1_310_000),
             cpu_ns: 63_100_000_000,
         },
-        verification: None,
         witness: Witness {
             is_present: true,
             histograms: [
