@@ -1,4 +1,6 @@
 //! The command line: what may be said, and what it means. It does nothing itself: see `commands`.
+use crate::commands::capacity::CapacityArgs;
+use crate::commands::plan::PlanArgs;
 use crate::commands::{self, Exit};
 use crate::peers::Peer;
 use crate::scenario::load::Adjust;
@@ -17,6 +19,9 @@ Examples:
                                                        a server that runs already; its limits against abuse must be off
   throng-loadgen compare fanout --peers bun,ws --rounds 5
                                                        the same load on other servers, in turn: ratios of medians
+  throng-loadgen capacity --validate                   measure what this server can do on this machine, and check the model
+  throng-loadgen plan --users 500000 --rooms-of 100 --rate 20/s --machine cores=32,ram=128G
+                                                       and plan with it
   throng-loadgen run ./mine.toml --targets ci.toml     your own scenario, your own bounds
 
 Exit codes: 0 all targets met; 1 a target missed, or a message lost, doubled or out of order; 2 the run is invalid, its
@@ -40,6 +45,10 @@ enum Command {
     List(ListArgs),
     /// Write table and HTML anew from the result.json of an earlier run.
     Report(ReportArgs),
+    /// Measure a model of the server on this machine: what each kind of work costs, and where it saturates.
+    Capacity(Box<CapacityCommand>),
+    /// How many machines, what runs out first, and what would change the answer: from a saved model.
+    Plan(Box<PlanArgs>),
 }
 
 /// Which scenario, and what is different this time.
@@ -195,6 +204,26 @@ pub struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CapacityCommand {
+    #[command(flatten)]
+    pub capacity: CapacityArgs,
+    /// Throng's program; without it `throng` beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
+    /// Fixes the schedules, as with run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads of the load, as with run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+    #[command(flatten)]
+    pub cores: CoreArgs,
+    /// No progress; only the model at the end.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ListArgs {
     /// A scenario whose file is to be printed.
     pub scenario: Option<String>,
@@ -221,6 +250,8 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => commands::compare::compare(&args),
         Command::List(args) => commands::list::list(&args),
         Command::Report(args) => commands::report::report(&args),
+        Command::Capacity(args) => commands::calibrate::calibrate(&args),
+        Command::Plan(args) => commands::plan::plan(&args),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -1,6 +1,6 @@
 //! `capacity`: measures a model. Which points, when to stop and what follows from them is the planner's; how a point is measured
 //! comes in as a closure.
-use super::plan::PlanError;
+use super::Failure;
 use crate::planner::capacity::{CapacityError, Measure, capacity as find};
 use crate::planner::grid::Grid;
 use crate::planner::model::Compared;
@@ -64,11 +64,11 @@ pub fn capacity(
     command: String,
     measure: &mut Measure,
     say: &mut dyn FnMut(&str),
-) -> Result<Measured, PlanError> {
-    let failed = |error: &dyn std::fmt::Display| PlanError::Failed(format!("{}: {error}", args.model.display()));
+) -> Result<Measured, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", args.model.display()));
     let mut found = find(&args.grid(), args.validate, machine, measure, say).map_err(|error| match error {
-        CapacityError::Grid(text) => PlanError::Usage(text),
-        other => PlanError::Failed(other.to_string()),
+        CapacityError::Grid(text) => Failure::Usage(text),
+        other => Failure::Failed(other.to_string()),
     })?;
     found.model.command = command;
     let json = found.model.to_json().map_err(|error| failed(&error))?;
@@ -145,7 +145,7 @@ mod tests {
         let args = parse("capacity --rooms-of 1 --model never-written.json");
         let error = capacity(&args, Machine::default(), String::new(), &mut |_, _| Err(String::new()), &mut |_| {})
             .unwrap_err();
-        assert!(matches!(error, PlanError::Usage(_)), "{error}");
+        assert!(matches!(error, Failure::Usage(_)), "{error}");
         assert_eq!(parse("capacity").grid(), Grid::default());
     }
 }

@@ -6,15 +6,21 @@
 //! fresh      a server of its own for each measurement
 //! measure    the measurement itself, judged
 //! list       the built-in scenarios
+//! capacity   the model of a server on this machine, over a closure that measures
+//! calibrate  that closure
+//! plan       how many machines, from a saved model
 //! report     table and HTML of an earlier result
 //! progress   what is seen of a run while it runs
 //! interrupt  Ctrl-C: early but orderly; twice: at once
 //! ```
+pub mod calibrate;
+pub mod capacity;
 pub mod compare;
 mod fresh;
 mod interrupt;
 pub mod list;
 mod measure;
+pub mod plan;
 mod progress;
 pub mod report;
 pub mod run;
@@ -48,14 +54,21 @@ impl From<Outcome> for Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    /// As a shell sees it.
+    pub const fn number(self) -> u8 {
+        match self {
             Exit::Passed => Outcome::Passed.exit_code(),
             Exit::Missed => Outcome::Missed.exit_code(),
             Exit::Invalid => Outcome::Invalid.exit_code(),
             Exit::Usage => 3,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.number())
     }
 }
 

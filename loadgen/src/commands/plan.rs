@@ -1,9 +1,11 @@
 //! `plan`: how many machines, from a saved model. Measures nothing.
+use super::{Exit, Failure};
 use crate::planner::model::Model;
 use crate::planner::plan::{Ask, MachineSpec, Plan, plan as make};
 use crate::planner::{text, units};
 use crate::report::plan_html::plan_html;
 use clap::Args;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
@@ -55,26 +57,23 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
-/// Why there is no plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The caller can mend it: exit code 3.
-    #[error("{0}")]
-    Usage(String),
-    /// Exit code 2.
-    #[error("{0}")]
-    Failed(String),
+/// Makes the plan, writes its files, prints it.
+pub fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
+    let printed = planned(args)?;
+    // Whoever reads may have read enough (`| head`).
+    let _ = std::io::stdout().write_all(printed.as_bytes());
+    Ok(Exit::Passed)
 }
 
-/// Makes the plan and writes its files; what is to be printed.
-pub fn plan(args: &PlanArgs) -> Result<String, PlanError> {
+/// What is to be printed, once the files are written.
+fn planned(args: &PlanArgs) -> Result<String, Failure> {
     let model = read_model(&args.model)?;
     let plan = make(&model, &args.ask(), &args.machine());
-    let json = || serde_json::to_string_pretty(&plan).map_err(|error| PlanError::Failed(error.to_string()));
+    let json = || serde_json::to_string_pretty(&plan).map_err(|error| Failure::Failed(error.to_string()));
     let mut printed = if args.json { json()? + "\n" } else { text::text(&plan) };
     if let Some(folder) = &args.out {
-        let files = write(folder, &plan, json()?)
-            .map_err(|error| PlanError::Failed(format!("{}: {error}", folder.display())))?;
+        let files =
+            write(folder, &plan, json()?).map_err(|error| Failure::Failed(format!("{}: {error}", folder.display())))?;
         // Programs that read JSON from stdout want nothing else there.
         if !args.json {
             files.iter().for_each(|file| printed += &format!("{}\n", file.display()));
@@ -107,8 +106,8 @@ impl PlanArgs {
     }
 }
 
-fn read_model(path: &Path) -> Result<Model, PlanError> {
-    let usage = |error: String| PlanError::Usage(format!("{}: {error}", path.display()));
+fn read_model(path: &Path) -> Result<Model, Failure> {
+    let usage = |error: String| Failure::Usage(format!("{}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| {
         usage(format!("{error}. `throng-loadgen capacity` measures a model; --model names its file"))
     })?;
@@ -154,13 +153,13 @@ mod tests {
             model.display(),
             folder.path().display()
         );
-        let printed = plan(&parse(&line).expect("understood")).expect("a plan");
+        let printed = planned(&parse(&line).expect("understood")).expect("a plan");
         assert!(printed.contains("24 machines carry it") && printed.contains("plan.html"), "{printed}");
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("written");
         assert!(read("plan.html").contains("<h1>500,000 users</h1>"));
         let json: serde_json::Value = serde_json::from_str(&read("plan.json")).expect("json");
         assert_eq!((&json["bought"], &json["cost_per_month"]), (&25.into(), &6250.0.into()));
-        let printed = plan(&parse(&format!("{line} --json")).expect("understood")).expect("a plan");
+        let printed = planned(&parse(&format!("{line} --json")).expect("understood")).expect("a plan");
         assert!(serde_json::from_str::<serde_json::Value>(&printed).is_ok(), "nothing but JSON");
     }
 
@@ -171,7 +170,7 @@ mod tests {
         );
         assert!(parse(&ASKED.replace("20/s", "20/week")).unwrap_err().contains("no time of a rate"));
         assert!(parse(&ASKED.replace("ram=128G", "ram=128Q")).unwrap_err().contains("no unit of memory"));
-        let error = plan(&parse(&format!("{ASKED} --model /nowhere/model.json")).expect("understood")).unwrap_err();
-        assert!(matches!(&error, PlanError::Usage(text) if text.contains("capacity")), "{error}");
+        let error = planned(&parse(&format!("{ASKED} --model /nowhere/model.json")).expect("understood")).unwrap_err();
+        assert!(matches!(&error, Failure::Usage(text) if text.contains("capacity")), "{error}");
     }
 }
