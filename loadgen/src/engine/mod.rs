@@ -120,6 +120,7 @@ pub fn run(options: &EngineOptions, control: &Control) -> Result<EngineOutcome, 
         }
         outcome
     };
+    let watch = watch::Watch::new(&shared);
     std::thread::scope(|scope| {
         let spawn = |(index, part): (usize, &std::ops::Range<u32>)| {
             let (run_worker, part) = (&run_worker, part.clone());
@@ -130,7 +131,7 @@ pub fn run(options: &EngineOptions, control: &Control) -> Result<EngineOutcome, 
             })
         };
         let threads: Vec<_> = parts.iter().enumerate().map(spawn).collect();
-        let watched = watch::watch(&shared);
+        let watched = watch.run();
         let mut sum = WorkerOutcome::default();
         let (mut loads, mut integrities) = (Vec::new(), Vec::new());
         let mut failure = None;

@@ -178,7 +178,7 @@ fn regime(model: &Model, plan: &Plan) -> String {
         Some(law) => {
             let (alone, gathered) = model.delivery_us(payload);
             let mut text = format!(
-                "A delivery of {payload:.0} bytes costs {} µs in a send of its own and {} µs where {} share one (the most measured). This \
+                "On one shard a delivery of {payload:.0} bytes costs {} µs in a send of its own and {} µs where {} share one (the most measured). This \
                  plan counts with {} to a send",
                 words::three(alone),
                 words::three(gathered),
@@ -186,6 +186,14 @@ fn regime(model: &Model, plan: &Plan) -> String {
                 words::three(plan.depth),
             );
             text += if plan.depth > law.depth_max_measured * 1.2 { ": more than was measured." } else { "." };
+            let shards = plan.sizing.shards;
+            if model.effective_shards(shards) < 0.98 * shards {
+                text += &format!(
+                    " What {} shards lose to each other makes it {} µs.",
+                    words::count(shards),
+                    words::three(plan.delivery_us)
+                );
+            }
             text
         }
     }
