@@ -1,6 +1,8 @@
 //! The command line: what may be said, and what it means. It does nothing itself: see `commands`.
+use crate::commands::capacity::CapacityArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::{self, Exit};
+use crate::peers::Peer;
 use crate::scenario::load::Adjust;
 use crate::server::Cores;
 use clap::{Args, Parser, Subcommand};
@@ -15,6 +17,11 @@ Examples:
   throng-loadgen run idle --connections 200000         more of it
   throng-loadgen run chat --url ws://127.0.0.1:8080 --secret-file jwt.secret
                                                        a server that runs already; its limits against abuse must be off
+  throng-loadgen compare fanout --peers bun,ws --rounds 5
+                                                       the same load on other servers, in turn: ratios of medians
+  throng-loadgen capacity --validate                   measure what this server can do on this machine, and check the model
+  throng-loadgen plan --users 500000 --rooms-of 100 --rate 20/s --machine cores=32,ram=128G
+                                                       and plan with it
   throng-loadgen run ./mine.toml --targets ci.toml     your own scenario, your own bounds
 
 Exit codes: 0 all targets met; 1 a target missed, or a message lost, doubled or out of order; 2 the run is invalid, its
@@ -32,10 +39,14 @@ struct Cli {
 enum Command {
     /// Run a scenario once and judge it.
     Run(Box<RunArgs>),
+    /// Run Throng and other servers in turn, and say what each needs for the same work.
+    Compare(Box<CompareArgs>),
     /// What scenarios there are; with a name, the file of one, as a start for your own.
     List(ListArgs),
     /// Write table and HTML anew from the result.json of an earlier run.
     Report(ReportArgs),
+    /// Measure a model of the server on this machine: what each kind of work costs, and where it saturates.
+    Capacity(Box<CapacityCommand>),
     /// How many machines, what runs out first, and what would change the answer: from a saved model.
     Plan(Box<PlanArgs>),
 }
@@ -161,6 +172,58 @@ pub struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub scenario: ScenarioArgs,
+    /// Other servers: bun, ws, socketio, nchan, tokio-tungstenite, fastwebsockets; without it all that are installed.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = peer, default_values = Peer::ALL.map(Peer::name), hide_default_value = true)]
+    pub peers: Vec<Peer>,
+    /// Runs of each server, A B A B and so on.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Senders get their own live events too, on every server: nchan knows nothing else.
+    #[arg(long)]
+    pub include_self: bool,
+    /// Throng's program; without it `throng` beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
+    /// Bounds for the ratios and for Throng, as with run.
+    #[arg(long, value_name = "FILE")]
+    pub targets: Option<PathBuf>,
+    /// Folder for comparison.json, comparison.html and comparison.txt.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Threads of the load, as with run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+    #[command(flatten)]
+    pub cores: CoreArgs,
+    /// No progress; only the table at the end.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CapacityCommand {
+    #[command(flatten)]
+    pub capacity: CapacityArgs,
+    /// Throng's program; without it `throng` beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
+    /// Fixes the schedules, as with run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads of the load, as with run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+    #[command(flatten)]
+    pub cores: CoreArgs,
+    /// No progress; only the model at the end.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ListArgs {
     /// A scenario whose file is to be printed.
     pub scenario: Option<String>,
@@ -184,8 +247,10 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Compare(args) => commands::compare::compare(&args),
         Command::List(args) => commands::list::list(&args),
         Command::Report(args) => commands::report::report(&args),
+        Command::Capacity(args) => commands::calibrate::calibrate(&args),
         Command::Plan(args) => commands::plan::plan(&args),
     };
     match done {
@@ -195,6 +260,10 @@ pub fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+fn peer(name: &str) -> Result<Peer, String> {
+    Peer::from_name(name).ok_or_else(|| format!("there are {}", Peer::ALL.map(Peer::name).join(", ")))
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -246,6 +315,20 @@ mod tests {
             let error = run(arguments).expect_err(word);
             assert!(error.contains(word), "{arguments:?}: {error}");
         }
+    }
+
+    #[test]
+    fn peers_are_known_by_name() {
+        let peers = |arguments: &[&str]| {
+            let all = ["throng-loadgen", "compare", "fanout"].iter().chain(arguments);
+            match Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
+                Command::Compare(args) => Ok(args.peers),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        assert_eq!(peers(&[]), Ok(Peer::ALL.to_vec()));
+        assert_eq!(peers(&["--peers", "ws,bun"]), Ok(vec![Peer::Ws, Peer::Bun]));
+        assert!(peers(&["--peers", "apache"]).is_err_and(|error| error.contains("tokio-tungstenite")));
     }
 
     #[test]

@@ -115,6 +115,9 @@ fn mistakes_of_the_caller_are_exit_code_3() {
         (&["run", "chat", "--server", "/no/such/program"], "/no/such/program"),
         (&["run", "chat", "--targets", "/no/such/file"], "/no/such/file"),
         (&["run", "chat", "--url", "wss://127.0.0.1:1"], "TLS"),
+        (&["compare", "fanout", "--peers", "apache"], "tokio-tungstenite"),
+        (&["compare", "chat", "--peers", "bun,ws"], "durable messages"),
+        (&["capacity", "--rooms-of", "1"], "throng-loadgen: "),
         (&["report", "/no/such/folder"], "/no/such/folder"),
         (&["fly"], "fly"),
     ] {

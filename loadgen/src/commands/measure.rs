@@ -1,4 +1,4 @@
-//! One scenario against one server, judged: what `run`, `compare` and `capacity` have in common.
+//! One scenario against one server, judged: what all commands that measure have in common.
 //!
 //! (`--verify`: plain clients) → slow readers → the load → everything that was found out, as one record.
 use super::Failure;
@@ -25,7 +25,7 @@ pub struct Measurement<'a> {
     pub is_verified: bool,
     pub is_quiet: bool,
     /// How to repeat it.
-    pub command: String,
+    pub command: &'a str,
 }
 
 impl Measurement<'_> {
@@ -63,7 +63,7 @@ impl Measurement<'_> {
             format: FORMAT,
             started_at: since_1970.as_millis() as u64,
             server_name: self.target.name.clone(),
-            command: self.command.clone(),
+            command: self.command.into(),
             scenario: self.scenario.clone(),
             machine,
             counts: outcome.counts,

@@ -2,15 +2,21 @@
 //!
 //! ```text
 //! run        one scenario: server, measurement, report
+//! compare    Throng and peers in turn
+//! fresh      a server of its own for each measurement
 //! measure    the measurement itself, judged
 //! list       the built-in scenarios
 //! capacity   the model of a server on this machine, over a closure that measures
+//! calibrate  that closure
 //! plan       how many machines, from a saved model
 //! report     table and HTML of an earlier result
 //! progress   what is seen of a run while it runs
 //! interrupt  Ctrl-C: early but orderly; twice: at once
 //! ```
+pub mod calibrate;
 pub mod capacity;
+pub mod compare;
+mod fresh;
 mod interrupt;
 pub mod list;
 mod measure;
@@ -48,14 +54,21 @@ impl From<Outcome> for Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    /// As a shell sees it.
+    pub const fn number(self) -> u8 {
+        match self {
             Exit::Passed => Outcome::Passed.exit_code(),
             Exit::Missed => Outcome::Missed.exit_code(),
             Exit::Invalid => Outcome::Invalid.exit_code(),
             Exit::Usage => 3,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.number())
     }
 }
 
@@ -103,5 +116,29 @@ impl From<ServerError> for Failure {
 impl From<TargetsError> for Failure {
     fn from(error: TargetsError) -> Failure {
         Failure::Usage(error.to_string())
+    }
+}
+
+/// The command as one would type it again, without the folder of the program.
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted = arguments.skip(1).map(|argument| match !argument.is_empty() && argument.chars().all(is_plain) {
+        true => argument,
+        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    });
+    std::iter::once("throng-loadgen".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let line = ["/x/y/throng-loadgen", "run", "./my file.toml", "--set", "a.b=it's", ""];
+        assert_eq!(
+            command_line(line.map(str::to_owned).into_iter()),
+            r"throng-loadgen run './my file.toml' --set 'a.b=it'\''s' ''"
+        );
     }
 }

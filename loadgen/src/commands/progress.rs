@@ -24,6 +24,12 @@ impl Progress {
         if is_quiet {
             return Progress { alive: None, thread: None };
         }
+        // What an earlier run has left there.
+        let progress = &control.progress;
+        progress.phase.store(0, Ordering::Relaxed);
+        for figure in [&progress.ready, &progress.sent, &progress.delivered, &progress.p99_ns] {
+            figure.store(0, Ordering::Relaxed);
+        }
         let (alive, ended) = mpsc::channel();
         let is_terminal = std::io::stderr().is_terminal();
         let thread = std::thread::Builder::new().name("progress".into()).spawn(move || match is_terminal {

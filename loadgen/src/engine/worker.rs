@@ -173,6 +173,7 @@ impl<'a> Worker<'a> {
         let integrity = self.judge();
         self.leave()?;
         self.roll(self.shared.clock.now_ns());
+        self.counts.bytes_sent = self.outbox.bytes_sent;
         for (timed, count) in [(Timed::Live, self.delivered_live), (Timed::Durable, self.delivered_durable)] {
             if count > 0 {
                 self.counts.delivered.insert(timed.name().into(), count);
