@@ -77,7 +77,7 @@ pub struct ScenarioArgs {
     /// Fixes the schedule: two runs with one seed send the same at the same times.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Shards of a server that is started; without it one per core, and more if the connections need them.
+    /// Shards of a server that is started; without it one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     shards: Option<u32>,
     /// A setting of a server that is started; may be repeated.
@@ -155,7 +155,7 @@ pub struct RunArgs {
     /// Folder for result.json, report.html and report.txt.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Threads of the load; without it one per core, and more if the connections need them.
+    /// Threads of the load; without it one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
     #[command(flatten)]
