@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod (run)   splits the clients over workers, starts them, watches stages and seconds, adds everything up
-//! worker      one thread and one ring: what is due, what has come, what is sent; asleep in between
+//! worker      one thread and its rings: what is due, what has come, what is sent; asleep in between
 //! connect     clients come, are lost, come back      traffic   what is due            receive   what comes in
 //! disturb     storm and churn                        outbox    one send per turn      record    histograms
 //! signals     stages, start, end                     control   stop, progress         link      one client, 12 bytes
@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 pub struct EngineOptions<'a> {
     pub scenario: &'a Scenario,
     pub target: &'a Target,
-    /// Worker threads; `None`: one per core, and as many more as the clients need (a ring's table has at most RLIMIT_NOFILE rows).
+    /// Worker threads; `None`: one per core.
     pub workers: Option<u32>,
     /// Cores that the workers may use; empty: all.
     pub cores: Vec<u32>,

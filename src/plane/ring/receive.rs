@@ -41,6 +41,16 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
+    /// Something ended that waits to be armed again.
+    pub fn has_unarmed(&self) -> bool {
+        !self.unarmed.is_empty()
+    }
+
+    /// There may be connections to demote.
+    pub fn has_hot(&self) -> bool {
+        !self.hot.is_empty()
+    }
+
     pub fn take_asked(&mut self) -> bool {
         std::mem::take(&mut self.asked)
     }
@@ -167,8 +177,13 @@ impl Ring {
         self.receiving.unarmed = unarmed; // for its allocation: nothing above adds to it
     }
 
-    pub(super) fn demote_quiet(&mut self) {
+    /// What stands between two messages is counted in these.
+    pub(super) fn count_tick(&mut self) {
         self.receiving.ticks = self.receiving.ticks.wrapping_add(1);
+    }
+
+    /// Once a tick, as far as the pace allows.
+    pub(super) fn demote_quiet(&mut self) {
         let mut demotions = 0;
         for _ in 0..self.receiving.hot.len().min(SCANS_PER_TICK) {
             if self.receiving.next >= self.receiving.hot.len() {
