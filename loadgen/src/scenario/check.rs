@@ -114,12 +114,6 @@ impl Faults {
                 }
             }
         }
-        if let Some(layer) = scenario.layers.iter().position(|layer| layer.name == line.layer)
-            && line.rooms > scenario.rooms(layer)
-        {
-            let rooms = scenario.rooms(layer);
-            self.add(format!("{key}.rooms"), format!("{} rooms, but {:?} has {rooms}", line.rooms, line.layer));
-        }
         self.positive(format!("{key}.rate_per_s"), line.rate_per_s, RATE_MAX);
         if line.include_self && line.kind != Kind::Live {
             self.add(format!("{key}.include_self"), "is for live events only");

@@ -103,7 +103,7 @@ pub struct Traffic {
     pub layer: String,
     /// Senders in each room, evenly spread over its members; 0: all members.
     pub senders: u32,
-    /// Rooms of the layer that have these senders, the first ones; 0: all.
+    /// Rooms of the layer that have these senders, the first ones, at most so many; 0: all.
     #[serde(default)]
     pub rooms: u32,
     /// Messages per second of each sender.
