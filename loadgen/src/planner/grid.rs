@@ -191,6 +191,7 @@ impl Grid {
             let senders = load.rooms_of.min(4);
             let rate_per_s = messages_per_s / rooms / f64::from(senders);
             scenario.traffic.push(Traffic {
+                rooms: 0,
                 kind,
                 layer: "room".into(),
                 senders,

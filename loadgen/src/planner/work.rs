@@ -37,12 +37,11 @@ impl Work {
             if members == 0 {
                 continue;
             }
-            let (full, rest) = (scenario.connections / members, scenario.connections % members);
             let mut is_durable_layer = false;
             for publisher in scenario.publishers(layer) {
                 let line = &scenario.traffic[publisher.traffic];
                 // Rooms of a size, and whether this publisher exists in them.
-                for (rooms, size) in [(full, members), (1, rest)] {
+                for (rooms, size) in scenario.rooms_with(line, layer) {
                     if rooms == 0 || publisher.member >= size {
                         continue;
                     }
