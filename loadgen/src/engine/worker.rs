@@ -205,7 +205,7 @@ impl<'a> Worker<'a> {
         let seed = self.shared.seed;
         self.measured = times.measure_ns..times.until_ns;
         self.schedule = Some(Schedule::new(scenario, self.connections.clone(), seed, times.go_ns, times.until_ns));
-        self.heartbeats.begin(times.go_ns, times.until_ns);
+        self.heartbeats.end_at(times.until_ns);
         self.recorder.close_links();
         while self.shared.clock.now_ns() < times.measure_ns && !self.is_stopped() {
             self.turn(Some(times.measure_ns))?;

@@ -96,29 +96,29 @@ fn gathered_updates_are_for_the_application_to_send() {
 }
 
 /// Silent users. Memory: 250 + 2,750 = 3,000 B each, 0.7 · 137,438,953,472 / 3,000 = 32,069,089 users. Table: 32 shards of
-/// 1,048,576 − 512 rows, 0.7 of them: 23,476,633.6 users. CPU: 0.2 µs each, 112 million. Network: a heartbeat each 30 s; out
+/// 256 rings of 1,048,576 − 512 rows, 0.7 of them: 6,010 million users. CPU: 0.2 µs each, 112 million. Network: a heartbeat each 30 s; out
 /// 240 + 45 = 285 B: 76 bit/s, 92 million.
 #[test]
-fn silent_users_run_out_of_rows_first() {
+fn silent_users_run_out_of_memory_first() {
     let ask = Ask { users: 1_000_000, rate_per_s: 0.0, ..ask() };
     let plan = plan(&round_model(), &ask, &machine());
     near(users(&plan, Resource::Memory), 0.7 * 137_438_953_472.0 / 3_000.0);
-    near(users(&plan, Resource::ConnectionTable), 0.7 * 32.0 * 1_048_064.0);
+    near(users(&plan, Resource::ConnectionTable), 0.7 * 32.0 * 256.0 * 1_048_064.0);
     near(users(&plan, Resource::Cpu), 22.4 / 0.2e-6);
     near(users(&plan, Resource::Network), 7e9 / 76.0);
-    assert_eq!((plan.sizing.machines, plan.bought, plan.sizing.first), (Some(1), Some(2), Resource::ConnectionTable));
+    assert_eq!((plan.sizing.machines, plan.bought, plan.sizing.first), (Some(1), Some(2), Resource::Memory));
     assert_eq!(plan.objections, Vec::<String>::new());
     near(plan.per_machine.rss_bytes, 250e6);
     near(plan.per_machine.kernel_bytes, 2_750e6);
 }
 
-/// RLIMIT_NOFILE of 20,000: 8 · 19,488 · 0.7 = 109,132.8 users; 500,000 of them need 4.58 machines.
+/// RLIMIT_NOFILE of 1,000: 8 shards of 256 rings of 488 rows, 0.7 of them: 699,596.8 users; 5,000,000 of them need 7.15 machines.
 #[test]
 fn a_low_descriptor_limit_is_what_runs_out() {
-    let ask = Ask { rate_per_s: 0.0, ..ask() };
-    let plan = plan(&round_model(), &ask, &MachineSpec { cores: 8, nofile: 20_000, ..machine() });
-    near(users(&plan, Resource::ConnectionTable), 109_132.8);
-    assert_eq!((plan.sizing.machines, plan.sizing.first), (Some(5), Resource::ConnectionTable));
+    let ask = Ask { users: 5_000_000, rate_per_s: 0.0, ..ask() };
+    let plan = plan(&round_model(), &ask, &MachineSpec { cores: 8, nofile: 1_000, ..machine() });
+    near(users(&plan, Resource::ConnectionTable), 699_596.8);
+    assert_eq!((plan.sizing.machines, plan.sizing.first), (Some(8), Resource::ConnectionTable));
 }
 
 /// 80,000 a second at most, 0.7 of it: 56,000. Each user one a minute: 3,360,000 users on a machine. CPU, per user: 12 µs / 60 +

@@ -102,7 +102,8 @@ impl Sizer<'_> {
             let sends = self.model.sends_per_s(work, self.model.predict(work).utilisation.min(kept));
             self.model.network(work, sends, self.ask.sent_payload_bytes()).larger_bits_per_s() <= kept * nic
         }));
-        let rows = self.shards * (self.machine.nofile as f64 - DESCRIPTOR_RESERVE).max(0.0);
+        let rows_per_ring = (self.machine.nofile as f64 - DESCRIPTOR_RESERVE).max(0.0);
+        let rows = self.shards * f64::from(throng::limits::RINGS_MAX) * rows_per_ring;
         limits.push(Limit { resource: Resource::ConnectionTable, users: kept * rows, capacity: rows });
         if let (Some(ceiling), true) = (self.model.durable, self.ask.durable_rate_per_s > 0.0) {
             let users = kept * ceiling.per_s / self.ask.durable_rate_per_s;
