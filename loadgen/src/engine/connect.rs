@@ -4,7 +4,7 @@ use super::disturb::Random;
 use super::link::{NO_SLOT, Opening, State};
 use super::worker::Worker;
 use crate::result::Timed;
-use crate::wire::{Command, Identity};
+use crate::wire::{Command, Identity, Reply};
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 use throng::plane::{Plane, Slot};
@@ -227,17 +227,31 @@ impl Worker<'_> {
                 self.fail_attempt(connection, &reason);
             }
             State::Ready => {
-                self.no_longer_ready(connection);
+                self.dropped(connection, code);
                 self.detach(connection);
-                if self.is_ending {
-                    return;
-                }
-                *self.counts.closed.entry(code).or_default() += 1;
-                let now = self.shared.clock.now_ns();
-                let wait = (self.random.unit() * RETURN_JITTER as f64) as u64;
-                self.returns.push(Reverse((now + wait, connection)));
             }
         }
+    }
+
+    /// The server has said that it closes. It ends the transport too (RFC 6455 section 7.1.1): then there is nothing left to shut
+    /// down, which is what costs most about an end.
+    pub(super) fn closed(&mut self, connection: u32, code: u16) {
+        match self.link(connection).state {
+            State::Leaving => {} // the answer to our own goodbye
+            State::Ready => {
+                self.write(connection, &Command::Reply(Reply::Close(code)));
+                self.dropped(connection, code);
+                self.link(connection).state = State::Leaving;
+            }
+            _ => self.lost(connection, code),
+        }
+    }
+
+    fn dropped(&mut self, connection: u32, code: u16) {
+        self.no_longer_ready(connection);
+        *self.counts.closed.entry(code).or_default() += 1;
+        let wait = (self.random.unit() * RETURN_JITTER as f64) as u64;
+        self.returns.push(Reverse((self.shared.clock.now_ns() + wait, connection)));
     }
 
     fn no_longer_ready(&mut self, connection: u32) {
@@ -286,39 +300,33 @@ impl Worker<'_> {
         }
     }
 
-    /// The end: says goodbye everywhere and waits until the other side has ended too.
+    /// The end: all go, without a word, as when a building loses its power. (With a goodbye each, every room would hear of every
+    /// member that leaves, and the end would cost more than the run.)
     pub(super) fn leave(&mut self) -> Result<(), super::EngineError> {
-        const BATCH: usize = 1_000;
-        const PATIENCE: u64 = 30 * SECOND;
-        self.is_ending = true;
+        const BATCH: u32 = 1_000;
+        /// For those that have not ended by then, and for each of `PER_SECOND` more a second.
+        const PATIENCE: u64 = 10 * SECOND;
+        const PER_SECOND: u64 = 5_000;
         self.returns.clear();
         self.heartbeats.stop();
         let began = self.shared.clock.now_ns();
+        let until = began + PATIENCE + self.links.len() as u64 * SECOND / PER_SECOND;
         let mut next = self.connections.start;
         loop {
-            let now = self.shared.clock.now_ns();
-            let end = next.saturating_add(BATCH as u32).min(self.connections.end);
+            let end = next.saturating_add(BATCH).min(self.connections.end);
             for connection in next..end {
-                match self.link(connection).state {
-                    State::Ready => {
-                        self.no_longer_ready(connection);
-                        self.write(connection, &Command::Close { code: 1000 });
-                        self.link(connection).state = State::Leaving;
-                    }
-                    State::Upgrading | State::Joining => self.detach(connection),
-                    _ => {}
+                if self.link(connection).state == State::Ready {
+                    self.no_longer_ready(connection);
                 }
+                self.detach(connection);
             }
             next = end;
-            let is_done = next == self.connections.end && !self.links.iter().any(|link| link.state == State::Leaving);
-            if is_done || now > began + PATIENCE {
-                self.flush();
-                self.plane.submit();
+            self.turn((next < self.connections.end).then_some(began))?;
+            let (now, stats) = (self.shared.clock.now_ns(), self.plane.stats());
+            if next == self.connections.end && stats.released == stats.adopted || now > until {
                 self.counts.close_span_ns = now - began;
                 return Ok(());
             }
-            let until = if next < self.connections.end { Some(now) } else { None };
-            self.turn(until)?;
         }
     }
 

@@ -3,7 +3,7 @@ use super::link::State;
 use super::worker::Worker;
 use crate::result::Timed;
 use crate::stamp::Stamp;
-use crate::wire::{Command, Incoming, Reply, frame, recovered_events};
+use crate::wire::{Command, Incoming, frame, recovered_events};
 use throng::plane::{Received, Slot};
 
 const OP_CONTINUATION: u8 = 0;
@@ -88,13 +88,6 @@ impl Worker<'_> {
                 }
             }
         }
-    }
-
-    fn closed(&mut self, connection: u32, code: u16) {
-        if self.link(connection).state != State::Leaving {
-            self.write(connection, &Command::Reply(Reply::Close(code)));
-        }
-        self.lost(connection, code);
     }
 
     fn message(&mut self, connection: u32, opcode: u8, payload: &[u8], now: u64) {

@@ -97,8 +97,6 @@ pub struct Worker<'a> {
     pub(super) delivered_durable: u64,
     pub(super) ready: u32,
     pub(super) storm_began_ns: Option<u64>,
-    /// Goodbyes are being said: whoever ends now may.
-    pub(super) is_ending: bool,
     pub(super) random: Random,
     pub(super) fatal: Option<String>,
     measured: Range<u64>,
@@ -153,7 +151,6 @@ impl<'a> Worker<'a> {
             delivered_durable: 0,
             ready: 0,
             storm_began_ns: None,
-            is_ending: false,
             random: Worker::new_random(shared.seed, index),
             fatal: None,
             measured: 0..0,
