@@ -103,6 +103,11 @@ export class ThrongClient {
     return answer.promise;
   }
 
+  /** For `sendMessage`, by who needs the id before: unlike any other, on this and every other machine. */
+  newId(): string {
+    return this.#newId();
+  }
+
   getConnectionState(): ConnectionState {
     return this.#machine.connection.state;
   }

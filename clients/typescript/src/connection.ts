@@ -144,6 +144,7 @@ export class Connection {
   established(link: Link, data: Json, now: number): void {
     if (data["userId"] !== this.userId) {
       this.ports.effects.tell("error", localError("wrong_user"));
+      if (link === this.#next) return this.#cut(link); // no reason to give up the old server
       return this.#stop(4002, "The token is of another user", true);
     }
     this.tokens.accepted(data["expiresAt"]);

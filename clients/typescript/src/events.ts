@@ -136,6 +136,8 @@ export interface ClientEvents {
   recovered: { roomId: string; recovered: boolean };
   /** A room is left against the application's will: it may not be joined any more. */
   room_lost: { roomId: string; error: ThrongError };
+  /** A message was refused for a while and will be sent again, such as by `rate_limited`. */
+  delayed: { id: string; error: ThrongError; retryInMs: number };
   /** A message of the queue has its result, also one of an earlier page that `storage` brought. */
   settled: { id: string; type: string; data: Record<string, unknown>; error: ThrongError | null; result: unknown };
   /** The client will not connect again by itself. */
@@ -152,6 +154,7 @@ const OWN: Record<keyof ClientEvents, true> = {
   state: true,
   recovered: true,
   room_lost: true,
+  delayed: true,
   settled: true,
   stopped: true,
   max_reconnect_attempts: true,

@@ -29,7 +29,7 @@ export class Machine {
       effects,
       newId: () => chance.newId(),
       random: () => chance.random(),
-      resumable: () => this.traffic.recovery.rooms.resumable(),
+      resumable: () => this.traffic.recovery.resumable(),
       ready: (resumed, now) => this.#ready(resumed, now),
       lost: () => this.traffic.linkLost(),
     });

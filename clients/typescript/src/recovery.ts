@@ -5,6 +5,7 @@
 import type { Effects } from "./effects.js";
 import { isObject, type Json } from "./envelope.js";
 import { ThrongError } from "./errors.js";
+import type { Position } from "./events.js";
 import type { Link } from "./link.js";
 import { RETRY_MS } from "./outbox.js";
 import { compare, positionOf, type Room, Rooms } from "./rooms.js";
@@ -19,8 +20,19 @@ export interface RecoveryPorts {
   settle(id: string, error: ThrongError | null, result: unknown): void;
 }
 
+/**
+ * After so many connections in a row that ended before all rooms were back, they are joined one by one: on a slow line the
+ * answer to a resume of everything may be more than the server keeps for a reader (close 4101).
+ */
+const ONE_BY_ONE = 2;
+/** And after so many without what was missed. */
+const SNAPSHOTS = 4;
+
 export class Recovery {
   readonly rooms = new Rooms();
+  /** On this connection rooms were asked for. */
+  #hasAsked = false;
+  #failures = 0;
   /** `join_room` under way → its room. */
   #joins = new Map<string, string>();
 
@@ -37,12 +49,14 @@ export class Recovery {
   joinDue(now: number): void {
     const link = this.ports.readyLink();
     if (!link) return;
-    const { join, lookAt } = this.rooms.due(now);
+    let { join, lookAt } = this.rooms.due(now);
+    if (this.#failures >= ONE_BY_ONE) join = this.#joins.size > 0 || this.rooms.isAnyJoining() ? [] : join.slice(0, 1);
     for (const room of join) {
+      this.#hasAsked = true;
       room.joinId = this.ports.newId();
       if (room.phase === "apart") room.phase = "joining";
       this.#joins.set(room.joinId, room.id);
-      const recover = room.position ? { recover: room.position } : {};
+      const recover = room.position && this.#failures < SNAPSHOTS ? { recover: room.position } : {};
       link.send(room.joinId, "join_room", { ...room.data, roomId: room.id, ...recover }, now);
     }
     if (lookAt !== null) this.ports.effects.start("rejoin", lookAt - now);
@@ -107,11 +121,19 @@ export class Recovery {
   }
 
   linkLost(): void {
+    if (this.#hasAsked) this.#failures = this.rooms.areAllHere() ? 0 : this.#failures + 1;
+    this.#hasAsked = false;
     this.#joins.clear();
     this.rooms.linkLost();
   }
 
   // ------------------------------------------------------------ resuming
+
+  /** The `rooms` of a `resume`. */
+  resumable(): Record<string, Position> {
+    this.#hasAsked = true;
+    return this.#failures < ONE_BY_ONE ? this.rooms.resumable() : {};
+  }
 
   /** The result of `resume`: rooms that are back, and those that have to be joined. */
   resumed(result: unknown, now: number): void {

@@ -108,6 +108,16 @@ export class Rooms {
     return room !== undefined && room.phase !== "joined";
   }
 
+  /** Whether a room_state is awaited. */
+  isAnyJoining(): boolean {
+    return [...this.#rooms.values()].some((room) => room.joinId !== null);
+  }
+
+  /** Whether nothing is missing: each room is joined and has its position. */
+  areAllHere(): boolean {
+    return [...this.#rooms.values()].every((room) => room.phase === "joined" && room.position && !room.isLagging);
+  }
+
   /** Those to be joined now, and when to look again if something waits for its time. */
   due(now: number): { join: Room[]; lookAt: number | null } {
     const join: Room[] = [];

@@ -136,7 +136,7 @@ export class Traffic {
       return this.flush(now);
     }
     if (this.#outbox.has(id)) {
-      if (error?.retryable) this.#outbox.retryLater(id, now + (error.retryAfterMs ?? RETRY_MS));
+      if (error?.retryable) this.#delay(id, error, now);
       else this.#settle(id, error, result);
       return this.flush(now);
     }
@@ -148,6 +148,12 @@ export class Traffic {
     }
     if (pending.token !== null && !error) this.ports.tokenAccepted(pending.token, result);
     this.#settle(id, error, result);
+  }
+
+  #delay(id: string, error: ThrongError, now: number): void {
+    const retryInMs = error.retryAfterMs ?? RETRY_MS;
+    this.#outbox.retryLater(id, now + retryInMs);
+    this.ports.effects.tell("delayed", { id, error, retryInMs });
   }
 
   /** The ack may be lost, but the message itself shows that it was stored. */

@@ -74,6 +74,13 @@ test("a new server that refuses changes nothing; the next connection goes to the
   assert.equal(world.socket.url, "wss://throng.test/ws");
 });
 
+test("a new server that takes us for another user is left at once", async () => {
+  const { world, old, next } = await migrating();
+  next.onopen?.();
+  next.says("connection_established", world.established({ userId: "bob" }));
+  assert.deepEqual([next.closedBy, old.isOpen, world.client.isConnected()], ["cut", true, true]);
+});
+
 test("both lost: the usual way back", async () => {
   const { world, old, next } = await migrating();
   old.closes(1006);

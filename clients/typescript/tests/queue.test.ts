@@ -66,6 +66,8 @@ test("a retryable refusal is tried again after its time, and nothing of the room
   void world.client.sendMessage("chat_message", chat("2"));
   const { id } = socket.last("chat_message");
   socket.refuses(socket.last("chat_message"), "rate_limited", true, { retryAfterMs: 5000 });
+  const { id: delayed, error, retryInMs } = world.of("delayed")[0];
+  assert.deepEqual([delayed, error.code, retryInMs], [id, "rate_limited", 5000]);
   await world.pass(4999);
   assert.deepEqual(texts(socket.of("chat_message")), ["1"]);
   await world.pass(1);

@@ -247,3 +247,32 @@ test("an application that kept its messages gives its own position", async () =>
   void world.client.sendMessage("join_room", { roomId: "lobby", recover: { epoch: "E", offset: 7 } });
   assert.deepEqual(socket.last("join_room").data, { roomId: "lobby", recover: { epoch: "E", offset: 7 } });
 });
+
+test("recoveries that keep failing ask for less: room by room, then without what was missed", async () => {
+  const world = await inLobby();
+  await world.join(world.socket, "second", 9);
+  world.socket.closes(1006);
+  const asked = [];
+  for (let n = 0; n < 5; n += 1) {
+    const socket = await world.signInAgain();
+    asked.push(Object.keys(socket.last("resume").data["rooms"]).length);
+    if (n < 2) {
+      socket.closes(4101);
+      continue;
+    }
+    socket.acks(socket.last("resume"), { resumeToken: "r", rooms: [] });
+    assert.deepEqual(socket.of("join_room").map(({ data }) => data["roomId"]), ["lobby"], "one at a time");
+    assert.equal("recover" in socket.last("join_room").data, n < 4);
+    socket.acks(socket.last("join_room"), { role: null });
+    if (n < 4) socket.closes(4101);
+  }
+  assert.deepEqual(asked, [2, 2, 0, 0, 0]);
+  const { socket } = world;
+  socket.says("room_state", state("lobby", 700));
+  assert.deepEqual(socket.last("join_room").data, { roomId: "second" });
+  socket.acks(socket.last("join_room"), { role: null });
+  socket.says("room_state", state("second", 700));
+  assert.deepEqual(world.of("recovered"), [{ roomId: "lobby", recovered: false }, { roomId: "second", recovered: false }]);
+  socket.closes(1006);
+  assert.equal(Object.keys((await world.comeBack()).last("resume").data["rooms"]).length, 2, "all is well again");
+});

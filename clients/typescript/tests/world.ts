@@ -104,7 +104,7 @@ export class World {
       },
       ...options,
     });
-    this.watch("state", "recovered", "room_lost", "settled", "stopped", "max_reconnect_attempts", "error", "unknown");
+    this.watch("state", "recovered", "room_lost", "delayed", "settled", "stopped", "max_reconnect_attempts", "error", "unknown");
   }
 
   watch(...types: (keyof Events)[]): void {
@@ -183,11 +183,16 @@ export class World {
     return socket;
   }
 
-  /** After a lost connection: waits for the next one, signs in and answers the resume. */
-  async comeBack(rooms: Record<string, unknown>[] = []): Promise<FakeSocket> {
+  /** After a lost connection: waits for the next one and signs in. */
+  async signInAgain(): Promise<FakeSocket> {
     const count = this.sockets.length;
     for (let tries = 0; this.sockets.length === count && tries < 40; tries += 1) await this.pass(1000);
-    const socket = this.signIn();
+    return this.signIn();
+  }
+
+  /** And answers the resume. */
+  async comeBack(rooms: Record<string, unknown>[] = []): Promise<FakeSocket> {
+    const socket = await this.signInAgain();
     socket.acks(socket.last("resume"), { connectionId: "conn_n", resumeToken: `again_${this.sockets.length}`, rooms });
     await this.settle();
     return socket;
