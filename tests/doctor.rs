@@ -44,13 +44,14 @@ fn few_connections_fit_and_too_many_do_not() {
     let told = text(&one_more);
     assert_eq!(one_more.status.code(), Some(1), "{told}");
     assert!(told.starts_with("problem  RLIMIT_NOFILE"), "{told}");
-    assert!(told.contains("LimitNOFILE=1025") && told.contains("--shards 3"), "{told}");
+    assert!(told.contains("LimitNOFILE=1025") && told.contains("--set plane.rings_per_shard=2"), "{told}");
     assert!(
         told.ends_with("This machine cannot hold 1,025 connections. What stops it first: RLIMIT_NOFILE, at 1,024.\n")
     );
 
     // What it advises mends it.
-    let mended = doctor(folder.path(), Some(1_024), &["--connections", "1025", "--shards", "3"]);
+    let rings = ["--connections", "1025", "--shards", "2", "--set", "plane.rings_per_shard=2"];
+    let mended = doctor(folder.path(), Some(1_024), &rings);
     assert_eq!(mended.status.code(), Some(0), "{}", text(&mended));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it changes nothing");
 }

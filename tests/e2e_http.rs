@@ -275,6 +275,17 @@ fn forwarding_headers_count_only_from_trusted_proxies() {
 
 /// R-OPS-1: to direct loopback callers only.
 #[test]
+fn every_connection_is_counted_and_every_upgrade() {
+    let server = Server::start(&[]);
+    let before = server.metric("throng_connections_accepted_total");
+    let clients = [server.client("anna"), server.client("bob")];
+    assert_eq!(server.metric("throng_websocket_upgrades_total"), 2.0);
+    // The two, and each look at the page is a connection of its own.
+    assert_eq!(server.metric("throng_connections_accepted_total"), before + 4.0);
+    drop(clients);
+}
+
+#[test]
 fn operators_pages_are_for_direct_local_callers() {
     let server = Server::start(&[]);
     server.client("anna").join("lobby");

@@ -1,4 +1,5 @@
-//! The io_uring plane against real sockets on loopback, hosted by the runtime as a shard hosts it.
+//! The io_uring plane against real sockets on loopback, hosted by the runtime as a shard hosts it. Each behaviour is that of one
+//! ring and of three that together are as large.
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,13 +10,44 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use throng::base::mailbox::Wake;
-use throng::plane::{Completion, End, Plane, PlaneStats, Received, Ring, RingOptions, SLACK_BYTES, Slot, host};
+use throng::plane::{Completion, End, Plane, PlaneStats, Received, Ring, RingOptions, Rings, SLACK_BYTES, Slot, host};
 
 /// A byte that makes the server close the connection instead of echoing.
 const QUIT: u8 = b'Q';
 
 /// Few buffers on purpose, so that bursts run them dry.
 const SMALL: RingOptions = RingOptions { slots: 512, buffers: 64, buffer_bytes: 2_048 };
+
+macro_rules! behaviours {
+    ($($name:ident)*) => {
+        mod one_ring { $(#[test] fn $name() { super::$name(1) })* }
+        mod three_rings { $(#[test] fn $name() { super::$name(3) })* }
+    };
+}
+
+behaviours! {
+    connections_cost_the_server_no_descriptors
+    buffers_run_dry_without_losing_a_byte
+    a_stalled_reader_gets_everything_in_the_end
+    quiet_connections_are_demoted_and_still_answer
+    peers_see_both_directions_of_close
+    many_close_at_once_with_few_descriptors
+    closing_works_without_a_descriptor_to_spare
+    rapid_connections_leave_the_table_empty
+    a_wake_from_another_thread_ends_the_wait
+    no_wake_up_is_lost
+    a_full_table_gives_the_socket_back
+    the_end_is_reported_once_and_the_other_direction_stays_open
+    a_reset_is_an_error_of_the_connection
+    batches_larger_than_the_queues_are_settled_exactly
+    a_panic_in_the_iterator_leaves_no_request_behind
+}
+
+/// So many rings for this many connections, or a few more.
+fn rings(count: u32, connections: usize) -> Rings {
+    let slots = (connections as u32).div_ceil(count);
+    Rings::new(&RingOptions { slots, ..SMALL }, count).expect("data rings")
+}
 
 /// How long a client waits for bytes before the test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,16 +69,16 @@ struct Connection {
 
 /// A shard in small: echoes, with a private outbox per connection.
 struct Echo {
-    ring: Ring,
+    ring: Rings,
     connections: Vec<Connection>,
     dirty: Vec<Slot>,
     refused: u64,
 }
 
 impl Echo {
-    fn new(options: &RingOptions) -> Echo {
-        let connections = (0..options.slots).map(|_| Connection::default()).collect();
-        Echo { ring: Ring::new(options).expect("data ring"), connections, dirty: Vec::new(), refused: 0 }
+    fn new(ring: Rings) -> Echo {
+        let connections = (0..ring.capacity()).map(|_| Connection::default()).collect();
+        Echo { ring, connections, dirty: Vec::new(), refused: 0 }
     }
 
     fn adopt(&mut self, socket: OwnedFd) {
@@ -154,10 +186,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(options: RingOptions) -> Server {
+    fn start(count: u32, connections: usize) -> Server {
         let (orders, inbox) = channel();
         let (hello, greeting) = channel();
-        let thread = std::thread::spawn(move || shard(options, inbox, hello));
+        let thread = std::thread::spawn(move || shard(rings(count, connections), inbox, hello));
         let (address, waker) = greeting.recv().expect("the shard starts");
         Server { address, orders, waker, thread: Some(thread) }
     }
@@ -210,13 +242,13 @@ impl Drop for Server {
     }
 }
 
-fn shard(options: RingOptions, inbox: Receiver<Order>, hello: Sender<(SocketAddr, Box<dyn Wake>)>) {
+fn shard(rings: Rings, inbox: Receiver<Order>, hello: Sender<(SocketAddr, Box<dyn Wake>)>) {
     let mut runtime = host::runtime().expect("host runtime");
     runtime.block_on(async move {
         let listener = throng::plane::os::listener((Ipv4Addr::LOCALHOST, 0).into(), false, 1_024).expect("listen");
         let address = listener.local_addr().expect("bound");
         let listener = monoio::net::TcpListener::from_std(listener).expect("wrap the listener");
-        let echo = Rc::new(RefCell::new(Echo::new(&options)));
+        let echo = Rc::new(RefCell::new(Echo::new(rings)));
         let ready = host::Ready::new(&echo.borrow().ring).expect("wrap the ring");
         hello.send((address, echo.borrow().ring.waker())).expect("the test waits");
         let accepting = echo.clone();
@@ -271,10 +303,9 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("proc").count()
 }
 
-#[test]
-fn connections_cost_the_server_no_descriptors() {
+fn connections_cost_the_server_no_descriptors(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 300);
     let before = descriptors();
     let mut clients: Vec<TcpStream> = (0..300).map(|_| server.connect()).collect();
     for round in 0..5 {
@@ -291,10 +322,9 @@ fn connections_cost_the_server_no_descriptors() {
     assert_eq!(descriptors(), before);
 }
 
-#[test]
-fn buffers_run_dry_without_losing_a_byte() {
+fn buffers_run_dry_without_losing_a_byte(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 200);
     let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
     // Once while idle, twice while hot.
     for round in 0..3 {
@@ -309,10 +339,9 @@ fn buffers_run_dry_without_losing_a_byte() {
     assert!(server.report().stats.out_of_buffers > 0, "the buffers never ran dry");
 }
 
-#[test]
-fn a_stalled_reader_gets_everything_in_the_end() {
+fn a_stalled_reader_gets_everything_in_the_end(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 512);
     let mut slow = server.connect();
     socket2::SockRef::from(&slow).set_recv_buffer_size(16 << 10).expect("option");
     let large = pattern(6 << 20, 1);
@@ -324,20 +353,20 @@ fn a_stalled_reader_gets_everything_in_the_end() {
     expect(&mut slow, &large);
 }
 
-#[test]
-fn quiet_connections_are_demoted_and_still_answer() {
+fn quiet_connections_are_demoted_and_still_answer(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 150);
     let mut clients: Vec<TcpStream> = (0..150).map(|_| server.connect()).collect();
     for round in 1..=2 {
         for _ in 0..4 {
             clients.iter_mut().for_each(|client| echo(client, b"now hot"));
         }
         assert_eq!(server.report().stats.promoted, 150 * round);
-        // No quicker than 64 a tick.
+        // No quicker than 64 a tick, and in one ring at a time.
+        let at_once = if rings == 1 { 64 } else { 50 };
         server.order(Order::Ticks(20));
-        let first = server.until("demotions", |report| report.stats.demoted >= 150 * (round - 1) + 64);
-        assert_eq!(first.stats.demoted, 150 * (round - 1) + 64);
+        let first = server.until("demotions", |report| report.stats.demoted >= 150 * (round - 1) + at_once);
+        assert_eq!(first.stats.demoted, 150 * (round - 1) + at_once);
         server.order(Order::Ticks(2));
         server.until("the remaining demotions", |report| report.stats.demoted == 150 * round);
     }
@@ -352,10 +381,9 @@ fn quiet_connections_are_demoted_and_still_answer() {
     }
 }
 
-#[test]
-fn peers_see_both_directions_of_close() {
+fn peers_see_both_directions_of_close(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 202);
     let before = descriptors();
     for tier in 0..2 {
         let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
@@ -387,10 +415,9 @@ fn peers_see_both_directions_of_close() {
     assert_eq!(descriptors(), before);
 }
 
-#[test]
-fn many_close_at_once_with_few_descriptors() {
+fn many_close_at_once_with_few_descriptors(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 512);
     let mut clients: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| echo(client, b"hello"));
     server.order(Order::Stall(Duration::from_millis(20)));
@@ -399,10 +426,9 @@ fn many_close_at_once_with_few_descriptors() {
     server.until_empty();
 }
 
-#[test]
-fn closing_works_without_a_descriptor_to_spare() {
+fn closing_works_without_a_descriptor_to_spare(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 200);
     let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| echo(client, b"hello"));
     let mut hoard = Vec::new();
@@ -419,10 +445,9 @@ fn closing_works_without_a_descriptor_to_spare() {
     server.until_empty();
 }
 
-#[test]
-fn rapid_connections_leave_the_table_empty() {
+fn rapid_connections_leave_the_table_empty(rings: u32) {
     let _alone = alone();
-    let server = Server::start(RingOptions { slots: 64, ..SMALL });
+    let server = Server::start(rings, 64);
     let before = descriptors();
     std::thread::scope(|scope| {
         for thread in 0..4usize {
@@ -455,10 +480,9 @@ fn rapid_connections_leave_the_table_empty() {
     assert_eq!(descriptors(), before);
 }
 
-#[test]
-fn a_wake_from_another_thread_ends_the_wait() {
+fn a_wake_from_another_thread_ends_the_wait(rings: u32) {
     let _alone = alone();
-    let server = Server::start(SMALL);
+    let server = Server::start(rings, 512);
     for _ in 0..500 {
         server.report(); // the shard sleeps between two of them, and nothing but the waker wakes it
     }
@@ -470,6 +494,32 @@ fn a_wake_from_another_thread_ends_the_wait() {
     server.report();
 }
 
+/// The shard sleeps between two messages, of which each ring has some alone; then all race with its going to sleep.
+fn no_wake_up_is_lost(rings: u32) {
+    const CLIENTS: usize = 12;
+    let _alone = alone();
+    let server = Server::start(rings, CLIENTS);
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
+    server.until("all connections", |report| report.open == CLIENTS);
+    for round in 0..3_000 {
+        // Neighbours in the same ring and, for the most part, another ring than before.
+        echo(&mut clients[(round * 5 + round / CLIENTS) % CLIENTS], &pattern(20, round));
+    }
+    // Only the last ring, which keeps falling idle and becoming hot again.
+    for round in 0..1_000 {
+        echo(&mut clients[CLIENTS - 1 - round % 2], &pattern(20, round));
+        if round % 50 == 0 {
+            server.order(Order::Ticks(25));
+        }
+    }
+    std::thread::scope(|scope| {
+        for (thread, client) in clients.iter_mut().enumerate() {
+            scope.spawn(move || (0..1_000).for_each(|round| echo(client, &pattern(30, thread + round))));
+        }
+    });
+    assert_eq!(server.report().stats.stale, 0);
+}
+
 /// One connection's two ends.
 fn pair() -> (TcpStream, OwnedFd) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
@@ -478,8 +528,23 @@ fn pair() -> (TcpStream, OwnedFd) {
     (client, listener.accept().expect("accept").0.into())
 }
 
+/// A connection in the last place of the last ring; the others' peers are still there.
+fn last_of(count: u32) -> (Rings, TcpStream, Slot) {
+    static OTHERS: Mutex<Vec<TcpStream>> = Mutex::new(Vec::new());
+    let mut rings = rings(count, 2 * count as usize);
+    for _ in 1..rings.capacity() {
+        let (client, socket) = pair();
+        rings.adopt(socket).expect("room");
+        OTHERS.lock().expect("no panic").push(client);
+    }
+    let (client, socket) = pair();
+    let slot = rings.adopt(socket).expect("room");
+    assert_eq!(slot + 1, rings.capacity());
+    (rings, client, slot)
+}
+
 /// Turns a ring that nobody hosts until it reports something.
-fn collect(ring: &mut Ring) -> Vec<Completion<<Ring as Plane>::Buffer>> {
+fn collect(ring: &mut Rings) -> Vec<Completion<<Rings as Plane>::Buffer>> {
     let mut completions = Vec::new();
     for _ in 0..10_000 {
         ring.submit();
@@ -492,23 +557,37 @@ fn collect(ring: &mut Ring) -> Vec<Completion<<Ring as Plane>::Buffer>> {
     panic!("nothing happened");
 }
 
-#[test]
-fn a_full_table_gives_the_socket_back() {
+fn a_full_table_gives_the_socket_back(rings: u32) {
     let _alone = alone();
-    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
-    let ends: Vec<_> = (0..3).map(|_| pair()).collect();
-    let (mut clients, sockets): (Vec<TcpStream>, Vec<OwnedFd>) = ends.into_iter().unzip();
-    let mut sockets = sockets.into_iter();
-    let first = ring.adopt(sockets.next().expect("three")).expect("room");
-    ring.adopt(sockets.next().expect("three")).expect("room for two");
-    let third = ring.adopt(sockets.next().expect("three")).expect_err("no room for three");
+    let mut ring = self::rings(rings, 2 * rings as usize);
+    let capacity = ring.capacity();
+    assert_eq!(capacity, 2 * rings);
+    let ends: Vec<_> = (0..=capacity).map(|_| pair()).collect();
+    let (mut clients, mut sockets): (Vec<TcpStream>, Vec<OwnedFd>) = ends.into_iter().unzip();
+    let surplus = sockets.pop().expect("one more");
+    // Slots are dense and in order, however many rings they are in.
+    let slots: Vec<Slot> = sockets.into_iter().map(|socket| ring.adopt(socket).expect("room")).collect();
+    assert_eq!(slots, (0..capacity).collect::<Vec<_>>());
+    let mut surplus = ring.adopt(surplus).expect_err("no room");
     // It is still a working socket.
-    TcpStream::from(third.try_clone().expect("dup")).write_all(b"busy").expect("write");
-    expect(&mut clients[2], b"busy");
-    ring.close(first);
-    assert!(matches!(collect(&mut ring)[..], [Completion::Released { slot }] if slot == first));
-    expect_end(&mut clients[0]);
-    assert_eq!(ring.adopt(third).expect("room again"), first);
+    TcpStream::from(surplus.try_clone().expect("dup")).write_all(b"busy").expect("write");
+    expect(&mut clients[capacity as usize], b"busy");
+    // A place that becomes free anywhere is found again.
+    for slot in (0..capacity).rev() {
+        ring.close(slot);
+        assert!(matches!(collect(&mut ring)[..], [Completion::Released { slot: freed }] if freed == slot));
+        expect_end(&mut clients[slot as usize]);
+        assert_eq!(ring.adopt(surplus).expect("room again"), slot);
+        let (client, socket) = pair();
+        clients[slot as usize] = client;
+        surplus = ring.adopt(socket).expect_err("full again");
+    }
+    // The lowest of two free places goes first.
+    for slot in [capacity - 1, 0] {
+        ring.close(slot);
+        assert!(matches!(collect(&mut ring)[..], [Completion::Released { slot: freed }] if freed == slot));
+    }
+    assert_eq!(ring.adopt(surplus).expect("room"), 0);
 }
 
 #[test]
@@ -518,12 +597,9 @@ fn a_table_beyond_the_descriptor_limit_is_refused_by_name() {
     assert!(error.contains(&slots.to_string()) && error.contains("RLIMIT_NOFILE"), "{error}");
 }
 
-#[test]
-fn the_end_is_reported_once_and_the_other_direction_stays_open() {
+fn the_end_is_reported_once_and_the_other_direction_stays_open(rings: u32) {
     let _alone = alone();
-    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
-    let (mut client, socket) = pair();
-    let slot = ring.adopt(socket).expect("room");
+    let (mut ring, mut client, slot) = last_of(rings);
     client.shutdown(std::net::Shutdown::Write).expect("shutdown");
     assert!(matches!(collect(&mut ring)[..], [Completion::Ended { cause: End::Eof, .. }]));
     let mut shortfalls = Vec::new();
@@ -537,12 +613,9 @@ fn the_end_is_reported_once_and_the_other_direction_stays_open() {
     expect_end(&mut client);
 }
 
-#[test]
-fn a_reset_is_an_error_of_the_connection() {
+fn a_reset_is_an_error_of_the_connection(rings: u32) {
     let _alone = alone();
-    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
-    let (client, socket) = pair();
-    let slot = ring.adopt(socket).expect("room");
+    let (mut ring, client, slot) = last_of(rings);
     ring.submit();
     socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("option");
     drop(client);
@@ -555,15 +628,14 @@ fn a_reset_is_an_error_of_the_connection() {
 
 /// Every byte of every send is accounted for, what arrives while a batch is handed over is kept for the next
 /// `collect`, and a batch tells its own shortfalls from those of the one before.
-#[test]
-fn batches_larger_than_the_queues_are_settled_exactly() {
+fn batches_larger_than_the_queues_are_settled_exactly(rings: u32) {
     let _alone = alone();
     const CONNECTIONS: usize = 100;
     // More requests than the submission queue holds, more failures than the completion queue does. Several for one
     // slot are against the rule, but no send is ever parked, so they stay in order; otherwise this would take
     // thousands of sockets.
     const PASSES: usize = 400;
-    let mut ring = Ring::new(&RingOptions { slots: CONNECTIONS as u32, ..SMALL }).expect("ring");
+    let mut ring = self::rings(rings, CONNECTIONS);
     let (mut clients, slots): (Vec<TcpStream>, Vec<Slot>) = (0..CONNECTIONS)
         .map(|_| {
             let (client, socket) = pair();
@@ -574,7 +646,7 @@ fn batches_larger_than_the_queues_are_settled_exactly() {
         .unzip();
     ring.submit();
     let mut accepted = vec![0; CONNECTIONS];
-    let mut send = |ring: &mut Ring, indices: &[usize], bytes: &[u8]| {
+    let mut send = |ring: &mut Rings, indices: &[usize], bytes: &[u8]| {
         let mut shortfalls = Vec::new();
         ring.send_batch(indices.iter().map(|&index| (slots[index], bytes)), &mut shortfalls);
         assert!(shortfalls.is_sorted_by_key(|shortfall| shortfall.index));
@@ -612,12 +684,9 @@ fn batches_larger_than_the_queues_are_settled_exactly() {
     }
 }
 
-#[test]
-fn a_panic_in_the_iterator_leaves_no_request_behind() {
+fn a_panic_in_the_iterator_leaves_no_request_behind(rings: u32) {
     let _alone = alone();
-    let mut ring = Ring::new(&RingOptions { slots: 2, ..SMALL }).expect("ring");
-    let (mut client, socket) = pair();
-    let slot = ring.adopt(socket).expect("room");
+    let (mut ring, mut client, slot) = last_of(rings);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let bytes = b"before the panic".to_vec();
         let sends = (0..2).map(|index| {

@@ -17,9 +17,12 @@
 //! and histograms are merged, laid beside what the server itself says, judged, and written down as one [`result::RunResult`].
 
 pub mod check;
+pub mod cli;
+pub mod commands;
 pub mod engine;
 pub mod machine;
 pub mod peers;
+pub mod planner;
 pub mod report;
 pub mod result;
 pub mod scenario;

@@ -10,5 +10,6 @@ mod post;
 mod reload;
 pub mod serve;
 mod source;
+pub mod tables;
 mod threads;
 mod welcome;

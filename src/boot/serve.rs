@@ -8,6 +8,7 @@ use super::key_watch::KeyWatch;
 use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, ServeOptions, StartError, fail, no_listener};
 use super::post::{Post, post_until_taken};
 use super::source::ProcessSource;
+use super::tables::Tables;
 use super::threads::ShardThreads;
 use super::{reload, welcome};
 use crate::auth::{ResumeKey, Settings as AuthSettings, Verifier};
@@ -15,7 +16,6 @@ use crate::base::mailbox::Bell;
 use crate::config::Config;
 use crate::config::Inputs;
 use crate::ids::UlidSource;
-use crate::limits::{SHARDS_MAX, TABLE_ROWS_MAX};
 use crate::plane::os;
 use crate::services::{Services, ServicesOptions, Timeouts};
 use crate::shard::host::Start;
@@ -30,9 +30,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-
-/// Descriptors that are not connections: database, rings, listeners, services, handshakes in progress.
-pub(super) const DESCRIPTOR_RESERVE: u64 = 512;
 
 /// Connections waiting to be accepted, per shard; the kernel caps it at net.core.somaxconn.
 pub(super) const BACKLOG: i32 = 4_096;
@@ -66,8 +63,8 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let control = Control::start().map_err(|error| fail(EXIT_CRASH)(format!("signals: {error}")))?;
     let descriptors = os::raise_nofile_limit();
     os::disable_huge_pages();
-    let shards = shard_count(&config);
-    let slots = slots_per_shard(&config, descriptors);
+    let tables = Tables::of(&config, descriptors);
+    let shards = tables.shards;
     let listeners = listen(&config, shards).map_err(|error| no_listener(&error))?;
     let address = listeners[0].local_addr().map_err(|error| no_listener(&error))?;
 
@@ -75,7 +72,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let resume_key = ResumeKey::load_or_create(&config.server.data_dir).map_err(|error| {
         fail(EXIT_DATA)(format!("{}: {error}", config.server.data_dir.join(ResumeKey::FILE).display()))
     })?;
-    let mut threads = ShardThreads::prepare(shards, slots, &config)?;
+    let mut threads = ShardThreads::prepare(&tables, &config)?;
     let bells: Vec<Arc<Bell>> = threads.wakers.drain(..).map(Bell::new).collect();
     let mut post = Post::new(&bells);
 
@@ -106,7 +103,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     })
     .map_err(|error| no_listener(&error))?;
 
-    let capacity = u64::from(slots) * u64::from(shards);
+    let capacity = tables.capacity();
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
     let totals = Arc::new(Totals::default());
     let unknown_key = key_watch.unknown_key();
@@ -139,7 +136,8 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
         });
     }
     source.started();
-    tracing::info!(%address, shards, connections_max = capacity, version = env!("CARGO_PKG_VERSION"), "ready");
+    let rings = tables.rings;
+    tracing::info!(%address, shards, rings, connections_max = capacity, version = env!("CARGO_PKG_VERSION"), "ready");
     if is_dev {
         welcome::print(&config, address);
     }
@@ -210,22 +208,6 @@ fn wait(
         if ended {
             return false;
         }
-    }
-}
-
-pub(super) fn shard_count(config: &Config) -> u16 {
-    match config.server.shards {
-        0 => os::available_cores().len().clamp(1, SHARDS_MAX.into()) as u16,
-        shards => shards.min(SHARDS_MAX.into()) as u16,
-    }
-}
-
-/// A ring's table has at most RLIMIT_NOFILE rows and the kernel's own most, and a connection in the table needs no other descriptor.
-pub(super) fn slots_per_shard(config: &Config, descriptors: u64) -> u32 {
-    let most = descriptors.saturating_sub(DESCRIPTOR_RESERVE).clamp(64, TABLE_ROWS_MAX.into());
-    match config.plane.connections_per_shard {
-        0 => most as u32,
-        slots => slots.min(descriptors) as u32,
     }
 }
 
@@ -308,17 +290,6 @@ mod tests {
         });
         assert_eq!(free_address(address).unwrap(), address);
         release.join().unwrap();
-    }
-
-    #[test]
-    fn a_table_fits_the_limits() {
-        let mut config = Config::default();
-        let rows = |config: &Config, descriptors| slots_per_shard(config, descriptors);
-        assert_eq!([0, 576, 577, 20_000].map(|limit| rows(&config, limit)), [64, 64, 65, 19_488]);
-        // Container runtimes and systemd set limits that no table can have.
-        assert_eq!([1_049_088, 1_049_089, 1_073_741_816, u64::MAX].map(|limit| rows(&config, limit)), [1_048_576; 4]);
-        config.plane.connections_per_shard = 100;
-        assert_eq!([99, 100, u64::MAX].map(|limit| rows(&config, limit)), [99, 100, 100]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The shards' threads: each makes its ring, waits until all have theirs, and runs.
+//! The shards' threads: each makes its rings, waits until all have theirs, and runs.
 use super::options::{EXIT_CRASH, EXIT_RESOURCES, StartError, fail, no_ring};
+use super::tables::Tables;
 use crate::base::mailbox::Wake;
 use crate::config::Config;
-use crate::plane::{RingOptions, os};
+use crate::plane::os;
 use crate::shard::host::{Prepared, Start, prepare};
 use std::thread::JoinHandle;
 
@@ -16,18 +17,15 @@ pub(super) struct ShardThreads {
 }
 
 impl ShardThreads {
-    /// Makes each ring in its own thread, pinned to a core if there are no more shards than cores.
-    pub fn prepare(shards: u16, slots: u32, config: &Config) -> Result<ShardThreads, StartError> {
+    /// Makes each shard's rings in its own thread, pinned to a core if there are no more shards than cores.
+    pub fn prepare(tables: &Tables, config: &Config) -> Result<ShardThreads, StartError> {
+        let &Tables { shards, rings, .. } = tables;
+        let options = tables.ring_options(config);
         let cores = os::available_cores();
         let mut threads = ShardThreads { wakers: Vec::new(), starts: Vec::new(), threads: Vec::new(), started: 0 };
         for shard in 0..shards {
             let (ready, is_ready) = crossbeam_channel::bounded(1);
             let (start, starts) = crossbeam_channel::bounded::<Start>(1);
-            let options = RingOptions {
-                slots,
-                buffers: config.plane.receive_buffers as u32,
-                buffer_bytes: config.plane.receive_buffer_bytes as u32,
-            };
             let core = (usize::from(shards) <= cores.len()).then(|| cores[usize::from(shard)]);
             let body = move || -> Result<(), String> {
                 if let Some(core) = core
@@ -35,7 +33,7 @@ impl ShardThreads {
                 {
                     tracing::warn!(core, %error, "cannot pin the shard to its core");
                 }
-                let prepared: Prepared = match prepare(&options) {
+                let prepared: Prepared = match prepare(&options, rings) {
                     Ok((prepared, waker)) => {
                         let _ = ready.send(Ok(waker));
                         prepared

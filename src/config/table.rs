@@ -110,8 +110,9 @@ table! {
         readers: u64 = 2, "count", "Threads that read rooms and history", 1..=64;
     }
     plane PlaneKeys (AtStart) {
-        connections_per_shard: u64 = 0, "count", "Rows of a shard's descriptor table; 0 = RLIMIT_NOFILE less a reserve, at most 1048576", 0..=1_048_576;
-        receive_buffers: u64 = 1_024, "count", "Receive buffers of a shard, a power of two up to 32768", 16..=32_768;
+        connections_per_shard: u64 = 0, "count", "Rows of a ring's descriptor table, of which a shard has rings_per_shard; 0 = RLIMIT_NOFILE less a reserve, at most 1048576", 0..=1_048_576;
+        rings_per_shard: u64 = 0, "count", "Rings of a shard; 0 = as many as limits.connections needs at the start, or one", 0..=limits::RINGS_MAX as u64;
+        receive_buffers: u64 = 1_024, "count", "Receive buffers of a shard's first ring, a power of two up to 32768; each further ring has an eighth", 16..=32_768;
         receive_buffer_bytes: u64 = 2_048, "bytes", "Size of one receive buffer", 256..=65_536;
     }
 }

@@ -1,5 +1,5 @@
 //! Hosting a ring: the runtime that waits for it, and the way of sockets out of the runtime.
-use super::ring::{Ring, SetupError, Step};
+use super::ring::{SetupError, Step};
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, RuntimeBuilder};
 use std::io;
@@ -36,11 +36,11 @@ pub struct Ready {
 
 impl Ready {
     /// Call it inside the runtime.
-    pub fn new(ring: &Ring) -> Result<Ready, SetupError> {
+    pub fn new(ring: &impl AsFd) -> Result<Ready, SetupError> {
         Ready::open(ring).map_err(|error| SetupError::from_io(Step::HostRing, error))
     }
 
-    fn open(ring: &Ring) -> io::Result<Ready> {
+    fn open(ring: &impl AsFd) -> io::Result<Ready> {
         // A duplicate, so that dropping it does not close the ring. monoio has no general wrapper of descriptors,
         // but `readable` only polls: no call that needs a socket is ever made on this one.
         let stream = std::os::unix::net::UnixStream::from(ring.as_fd().try_clone_to_owned()?);

@@ -21,7 +21,7 @@ pub mod os;
 pub mod ring;
 pub mod sim;
 
-pub use ring::{Ring, RingOptions, SetupCause, SetupError};
+pub use ring::{Ring, RingOptions, Rings, SetupCause, SetupError};
 pub use sim::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, SimRng, SimSocket};
 
 /// Row of the plane's table; the shard's connection records use the same index.
@@ -54,6 +54,18 @@ pub enum Completion<B> {
     Released { slot: Slot },
 }
 
+impl<B> Completion<B> {
+    /// Which connection it is about.
+    pub fn slot_mut(&mut self) -> &mut Slot {
+        match self {
+            Completion::Received { slot, .. }
+            | Completion::Ended { slot, .. }
+            | Completion::Writable { slot }
+            | Completion::Released { slot } => slot,
+        }
+    }
+}
+
 /// How the transport ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -84,6 +96,31 @@ pub struct PlaneStats {
     pub stale: u64,
     pub adopted: u64,
     pub released: u64,
+}
+
+impl PlaneStats {
+    /// What connections have done: came, went, spoke.
+    pub fn events(&self) -> u64 {
+        self.receives + self.adopted + self.released
+    }
+}
+
+impl std::ops::Add for PlaneStats {
+    type Output = PlaneStats;
+
+    fn add(self, other: PlaneStats) -> PlaneStats {
+        PlaneStats {
+            enters: self.enters + other.enters,
+            receives: self.receives + other.receives,
+            out_of_buffers: self.out_of_buffers + other.out_of_buffers,
+            short_sends: self.short_sends + other.short_sends,
+            promoted: self.promoted + other.promoted,
+            demoted: self.demoted + other.demoted,
+            stale: self.stale + other.stale,
+            adopted: self.adopted + other.adopted,
+            released: self.released + other.released,
+        }
+    }
 }
 
 /// A carrier of connections. See the module for the invariants.

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Another seed each time unless THRONG_ROOMS_SEED names one: a failure prints the seed, with which it repeats.
 fn seed() -> u64 {
-    let named = std::env::var("THRONG_ROOMS_SEED").ok().map(|text| text.parse().expect("THRONG_ROOMS_SEED is a number"));
+    let named =
+        std::env::var("THRONG_ROOMS_SEED").ok().map(|text| text.parse().expect("THRONG_ROOMS_SEED is a number"));
     let seed = named.unwrap_or_else(rand_seed);
     eprintln!("repeat with THRONG_ROOMS_SEED={seed}");
     seed

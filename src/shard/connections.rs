@@ -135,7 +135,7 @@ impl<P: Plane> Core<P> {
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
         conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
-        self.counters.accepted += 1;
+        self.counters.upgraded += 1;
         self.open += 1;
         let handshake_ns = self.plane.now().mono_ns.saturating_sub(opening.accepted_at_ns);
         self.histograms.handshake.saturating_record(handshake_ns);

@@ -84,6 +84,7 @@ fn turned_away(reason: HandshakeRefusal, failure: Failure) -> TurnedAway {
 pub(super) fn admit(stream: TcpStream, peer: SocketAddr, shard: &Rc<Hosted>, door: &Rc<Door>) {
     let accepted_at_ns = now().mono_ns;
     let (shard, door) = (shard.clone(), door.clone());
+    shard.shard.borrow_mut().count_accepted();
     let config = shard.shard.borrow().config();
     let place = place(&door, &config, peer, accepted_at_ns);
     monoio::spawn(async move {

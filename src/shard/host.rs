@@ -7,7 +7,7 @@ use super::{Parts, Shard};
 use crate::base::mailbox::{Bell, Wake};
 use crate::limits::TICK_MS;
 use crate::plane::host::{self, Ready};
-use crate::plane::{Plane, Ring, RingOptions, SetupError};
+use crate::plane::{Plane, RingOptions, Rings, SetupError};
 use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
@@ -22,9 +22,9 @@ const TURNS_MAX: u32 = 4;
 /// Pause after accept failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A shard that has its ring, but not yet its place among the others: wakers are exchanged first.
+/// A shard that has its rings, but not yet its place among the others: wakers are exchanged first.
 pub struct Prepared {
-    ring: Ring,
+    rings: Rings,
     runtime: host::Runtime,
     ready: Ready,
 }
@@ -37,31 +37,31 @@ pub struct Start {
     pub door: Door,
 }
 
-/// Makes the ring and the runtime's. Call it in the shard's own thread: a ring has one submitting thread for life.
-pub fn prepare(options: &RingOptions) -> Result<(Prepared, Box<dyn Wake>), SetupError> {
-    let ring = Ring::new(options)?;
+/// Makes the shard's rings, so many, and the runtime's. Call it in the shard's own thread: a ring has one submitting thread for life.
+pub fn prepare(options: &RingOptions, rings: u32) -> Result<(Prepared, Box<dyn Wake>), SetupError> {
+    let rings = Rings::new(options, rings)?;
     let mut runtime = host::runtime()?;
-    let ready = runtime.block_on(async { Ready::new(&ring) })?;
-    let waker = ring.waker();
-    Ok((Prepared { ring, runtime, ready }, waker))
+    let ready = runtime.block_on(async { Ready::new(&rings) })?;
+    let waker = rings.waker();
+    Ok((Prepared { rings, runtime, ready }, waker))
 }
 
 impl Prepared {
     /// Runs the shard until it is told to stop or has drained.
     pub fn run(self, start: Start) -> io::Result<()> {
-        let Prepared { ring, mut runtime, ready } = self;
+        let Prepared { rings, mut runtime, ready } = self;
         let closer = start.listener.try_clone()?;
-        runtime.block_on(serve(ring, ready, start, closer));
+        runtime.block_on(serve(rings, ready, start, closer));
         // A drop would leak what is pending on the host's ring; the thread ends with the process.
         std::mem::forget(runtime);
         Ok(())
     }
 }
 
-async fn serve(ring: Ring, ready: Ready, start: Start, closer: TcpListener) {
+async fn serve(rings: Rings, ready: Ready, start: Start, closer: TcpListener) {
     let Start { parts, bell, listener, door } = start;
-    let kick = ring.waker();
-    let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(ring, parts)), kick });
+    let kick = rings.waker();
+    let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(rings, parts)), kick });
     let door = Rc::new(door);
     monoio::spawn(accept(listener, shard.clone(), door));
     monoio::spawn(tick(shard.clone()));
@@ -96,7 +96,7 @@ async fn serve(ring: Ring, ready: Ready, start: Start, closer: TcpListener) {
 
 /// The shard as the tasks of its thread share it.
 pub(super) struct Hosted {
-    pub shard: RefCell<Shard<Ring>>,
+    pub shard: RefCell<Shard<Rings>>,
     kick: Box<dyn Wake>,
 }
 
@@ -134,7 +134,7 @@ async fn accept(listener: TcpListener, shard: Rc<Hosted>, door: Rc<Door>) {
     }
 }
 
-/// How many connections a ring of this many rows holds.
-pub fn capacity(shard: &mut Shard<Ring>) -> u32 {
+/// How many connections the shard's rings hold.
+pub fn capacity(shard: &mut Shard<Rings>) -> u32 {
     shard.plane().capacity()
 }

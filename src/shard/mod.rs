@@ -251,6 +251,11 @@ impl<P: Plane> Shard<P> {
         self.core.drain.is_some() || self.core.is_stopped
     }
 
+    /// A TCP connection came, whatever becomes of it.
+    pub fn count_accepted(&mut self) {
+        self.core.counters.accepted += 1;
+    }
+
     /// Counts a handshake that did not become a connection.
     pub fn count_refused(&mut self, reason: HandshakeRefusal) {
         self.core.counters.handshakes_refused.add(reason, 1);

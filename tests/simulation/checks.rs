@@ -195,8 +195,8 @@ impl World {
     pub fn check_counters(&mut self) -> Result<Vec<(&'static str, u64)>, String> {
         let counters = self.counters();
         let (dropped, closed) = (&counters.dropped, &counters.closed);
-        ensure!(counters.accepted == self.server.opened, "{} of {} counted", counters.accepted, self.server.opened);
-        ensure!(closed.total() == counters.accepted, "{} of {} connections ended", closed.total(), counters.accepted);
+        ensure!(counters.upgraded == self.server.opened, "{} of {} counted", counters.upgraded, self.server.opened);
+        ensure!(closed.total() == counters.upgraded, "{} of {} connections ended", closed.total(), counters.upgraded);
         let slow = dropped.get(DropReason::SlowConsumerClosed) + dropped.get(DropReason::WriteTimeout);
         let slow_closed = closed.get(Ending::Code(CloseCode::SlowConsumer));
         ensure!(slow_closed == slow, "{slow_closed} closes 4101 for {slow} slow readers");

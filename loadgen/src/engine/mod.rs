@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod (run)   splits the clients over workers, starts them, watches stages and seconds, adds everything up
-//! worker      one thread and one ring: what is due, what has come, what is sent; asleep in between
+//! worker      one thread and its rings: what is due, what has come, what is sent; asleep in between
 //! connect     clients come, are lost, come back      traffic   what is due            receive   what comes in
 //! disturb     storm and churn                        outbox    one send per turn      record    histograms
 //! signals     stages, start, end                     control   stop, progress         link      one client, 12 bytes
@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 pub struct EngineOptions<'a> {
     pub scenario: &'a Scenario,
     pub target: &'a Target,
-    /// Worker threads; `None`: one per core, and as many more as the clients need (a ring's table has at most RLIMIT_NOFILE rows).
+    /// Worker threads; `None`: one per core.
     pub workers: Option<u32>,
     /// Cores that the workers may use; empty: all.
     pub cores: Vec<u32>,
@@ -120,6 +120,7 @@ pub fn run(options: &EngineOptions, control: &Control) -> Result<EngineOutcome, 
         }
         outcome
     };
+    let watch = watch::Watch::new(&shared);
     std::thread::scope(|scope| {
         let spawn = |(index, part): (usize, &std::ops::Range<u32>)| {
             let (run_worker, part) = (&run_worker, part.clone());
@@ -130,7 +131,7 @@ pub fn run(options: &EngineOptions, control: &Control) -> Result<EngineOutcome, 
             })
         };
         let threads: Vec<_> = parts.iter().enumerate().map(spawn).collect();
-        let watched = watch::watch(&shared);
+        let watched = watch.run();
         let mut sum = WorkerOutcome::default();
         let (mut loads, mut integrities) = (Vec::new(), Vec::new());
         let mut failure = None;

@@ -11,6 +11,8 @@ pub struct Outbox {
     shortfalls: Vec<Shortfall>,
     gathered: Vec<u8>,
     sends: Vec<(Slot, usize, usize)>,
+    /// Bytes that the kernel has taken.
+    pub bytes_sent: u64,
 }
 
 /// A send that was not taken whole.
@@ -49,8 +51,10 @@ impl Outbox {
         let bytes = &self.bytes;
         let sends = self.sends.iter().map(|(slot, start, end)| (*slot, &bytes[*start..*end]));
         plane.send_batch(sends, &mut self.shortfalls);
+        self.bytes_sent += self.bytes.len() as u64;
         for shortfall in self.shortfalls.drain(..) {
             let (slot, start, end) = self.sends[shortfall.index as usize];
+            self.bytes_sent -= (end - start) as u64 - u64::from(shortfall.taken.unwrap_or(0));
             short(
                 slot,
                 match shortfall.taken {

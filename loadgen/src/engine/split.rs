@@ -1,46 +1,71 @@
-//! Clients over workers: contiguous parts that cut as few rooms as possible, so that a room's messages stay in one thread.
+//! Clients over workers: contiguous parts that cut as few rooms as possible, so that a room's messages stay in one thread; and the
+//! rings of a worker, as many as its clients need rows.
 use super::EngineError;
 use crate::scenario::Scenario;
 use std::ops::Range;
+use throng::limits::{RINGS_MAX, TABLE_ROWS_MAX};
+use throng::plane::RingOptions;
 
-/// Descriptors that a worker needs besides its table: ring, doorbell, a socket on its way into the table, the close.
+/// Descriptors that a worker needs besides its tables: rings, doorbell, a socket on its way into a table, the close.
 const RESERVE: u64 = 64;
 
-/// Clients that one ring can hold, at most: a table has RLIMIT_NOFILE rows, and one in nine is spare, for those that come back
-/// before their old row is free.
-fn per_ring() -> u32 {
-    let rows = throng::plane::os::nofile_limit().saturating_sub(RESERVE).min(1 << 20);
-    (rows * 8 / 9) as u32
+/// Rows that a ring's table can have.
+fn rows_max() -> u32 {
+    throng::plane::os::nofile_limit().saturating_sub(RESERVE).clamp(1, TABLE_ROWS_MAX.into()) as u32
 }
 
-/// The clients of each worker. `workers`: as asked for; otherwise one per core, and more where the rings are too small.
+/// The rings of a worker with so many clients: what each is made with, and how many.
+pub fn rings(clients: u32, buffers: u32) -> (RingOptions, u32) {
+    let (rows, rings) = spread(clients, rows_max());
+    (RingOptions { slots: rows, buffers, buffer_bytes: 4_096 }, rings)
+}
+
+/// Rows of a ring and the number of rings. Some rows are spare: a client may come back before its old row is free.
+fn spread(clients: u32, rows_max: u32) -> (u32, u32) {
+    let rows = u64::from(clients) + u64::from(clients) / 8 + 64;
+    let rings = rows.div_ceil(rows_max.into());
+    (rows.div_ceil(rings) as u32, rings as u32)
+}
+
+/// Clients that one worker can hold, at most.
+fn per_worker() -> u32 {
+    let rows = u64::from(rows_max()) * u64::from(RINGS_MAX);
+    (rows.saturating_sub(64) * 8 / 9).clamp(1, u32::MAX.into()) as u32
+}
+
+/// The clients of each worker. `workers`: as asked for; otherwise one per core.
 pub fn parts(scenario: &Scenario, workers: Option<u32>, cores: usize) -> Result<Vec<Range<u32>>, EngineError> {
     let available = std::thread::available_parallelism().map_or(1, |count| count.get());
     let cores = if cores == 0 { available } else { cores } as u32;
-    split(scenario, workers, cores, per_ring())
+    split(scenario, workers, cores, per_worker())
 }
 
-fn split(scenario: &Scenario, workers: Option<u32>, cores: u32, per_ring: u32) -> Result<Vec<Range<u32>>, EngineError> {
+fn split(
+    scenario: &Scenario,
+    workers: Option<u32>,
+    cores: u32,
+    per_worker: u32,
+) -> Result<Vec<Range<u32>>, EngineError> {
     let all = scenario.connections;
     if all == 0 {
         return Err(EngineError::Usage("the scenario has no connections".into()));
     }
-    let needed = all.div_ceil(per_ring.max(1));
+    let needed = all.div_ceil(per_worker.max(1));
     if let Some(workers) = workers.filter(|workers| *workers < needed) {
         return Err(EngineError::Usage(format!(
-            "{workers} workers hold at most {} connections: a ring's table has at most RLIMIT_NOFILE rows. {needed} workers would do",
-            u64::from(workers) * u64::from(per_ring)
+            "{workers} workers hold at most {} connections: {RINGS_MAX} rings each, whose tables have at most RLIMIT_NOFILE rows. {needed} workers would do",
+            u64::from(workers) * u64::from(per_worker)
         )));
     }
     let workers = workers.unwrap_or(cores.max(needed)).clamp(1, all);
-    // The largest rooms that fit into a part whole.
+    // The largest rooms of which there is one for each worker, so that parts can be of whole ones.
     let share = all.div_ceil(workers);
-    let whole =
-        (0..scenario.layers.len()).map(|layer| scenario.members(layer)).filter(|members| *members <= share).max();
+    let members = (0..scenario.layers.len()).map(|layer| scenario.members(layer));
+    let whole = members.filter(|&members| members > 0 && all.div_ceil(members) >= workers).max();
     let step = whole.unwrap_or(1);
     let mut size = share.div_ceil(step) * step;
-    if size > per_ring {
-        size = (per_ring / step * step).max(1).min(per_ring);
+    if size > per_worker {
+        size = (per_worker / step * step).max(1).min(per_worker);
     }
     let starts = (0..all).step_by(size as usize);
     Ok(starts.map(|start| start..all.min(start.saturating_add(size))).collect())
@@ -77,11 +102,28 @@ mod tests {
     }
 
     #[test]
-    fn more_rings_where_one_is_too_small() {
+    fn more_workers_only_where_their_rings_are_too_small() {
         let parts = split(&scenario(1_000_000, &[100]), None, 2, 17_700).expect("fits");
         assert!(parts.iter().all(|part| part.len() <= 17_700 && part.start % 100 == 0));
         assert_eq!(parts.len(), 57);
         assert!(split(&scenario(1_000_000, &[100]), Some(2), 2, 17_700).is_err());
         assert_eq!(split(&scenario(1_000, &[0]), Some(4), 2, 17_700).expect("fits").len(), 4);
+        // 256 rings hold a million by far.
+        let parts = split(&scenario(1_000_000, &[100]), None, 2, per_worker()).expect("fits");
+        assert_eq!(parts, [0..500_000, 500_000..1_000_000]);
+    }
+
+    #[test]
+    fn rings_hold_a_worker_s_clients_and_some_to_spare() {
+        assert_eq!(spread(1, 19_936), (65, 1));
+        assert_eq!(spread(17_664, 19_936), (19_936, 1));
+        assert_eq!(spread(17_665, 19_936), (9_969, 2));
+        // 562,564 rows in 29 rings.
+        assert_eq!(spread(500_000, 19_936), (19_399, 29));
+        assert_eq!(spread(500_000, 1 << 20), (562_564, 1));
+        for clients in [1, 100, 17_665, 500_000, u32::MAX] {
+            let (rows, rings) = spread(clients, 19_936);
+            assert!(rows <= 19_936 && u64::from(rows) * u64::from(rings) >= u64::from(clients) + 64, "{clients}");
+        }
     }
 }

@@ -21,12 +21,11 @@ pub struct Publisher {
 }
 
 /// Heartbeats of a worker's clients: equal gaps, phases spread evenly over all clients of the run. No list is needed for
-/// that: they come in the order of the clients, again and again.
+/// that: they come in the order of the clients, again and again, from the start of the run: who is connected says so.
 pub struct Heartbeats {
     interval_ns: u64,
     all: u64,
     connections: Range<u32>,
-    begun_ns: u64,
     until_ns: u64,
     round: u64,
     next: u32,
@@ -39,14 +38,14 @@ impl Heartbeats {
             all: u64::from(scenario.connections.max(1)),
             next: connections.start,
             connections,
-            begun_ns: 0,
-            until_ns: 0,
+            until_ns: u64::MAX,
             round: 0,
         }
     }
 
-    pub fn begin(&mut self, from_ns: u64, until_ns: u64) {
-        (self.begun_ns, self.until_ns) = (from_ns, until_ns);
+    /// No heartbeat is due from then on.
+    pub fn end_at(&mut self, until_ns: u64) {
+        self.until_ns = until_ns;
     }
 
     pub fn stop(&mut self) {
@@ -58,7 +57,7 @@ impl Heartbeats {
             return None;
         }
         let phase = (u128::from(self.interval_ns) * u128::from(self.next) / u128::from(self.all)) as u64;
-        Some(self.begun_ns + self.round * self.interval_ns + phase).filter(|due| *due < self.until_ns)
+        Some(self.round * self.interval_ns + phase).filter(|due| *due < self.until_ns)
     }
 
     /// The client whose heartbeat is due, and when it was.
@@ -232,13 +231,11 @@ mod tests {
             "name = 'x'\nabout = 'y'\nconnections = 10\nheartbeat_ms = 100\ntime = { warmup_s = 0, measure_s = 1 }";
         let scenario: Scenario = toml::from_str(text).expect("a scenario");
         let mut heartbeats = Heartbeats::new(&scenario, 5..10);
-        assert_eq!(heartbeats.pop(u64::MAX), None, "not begun");
-        heartbeats.begin(1_000 * MS, 1_200 * MS);
-        assert_eq!(heartbeats.pop(1_049 * MS), None);
+        heartbeats.end_at(200 * MS);
+        assert_eq!(heartbeats.pop(49 * MS), None);
         let all: Vec<_> = std::iter::from_fn(|| heartbeats.pop(u64::MAX)).collect();
-        let expected: Vec<_> = (0..2)
-            .flat_map(|round| (5..10).map(move |c| (c, (1_000 + round * 100 + u64::from(c) * 10) * MS)))
-            .collect();
+        let expected: Vec<_> =
+            (0..2).flat_map(|round| (5..10).map(move |c| (c, (round * 100 + u64::from(c) * 10) * MS))).collect();
         assert_eq!(all, expected);
     }
 }

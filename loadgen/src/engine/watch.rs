@@ -30,16 +30,8 @@ pub struct Watched {
     pub client_rss_connected_bytes: u64,
 }
 
-/// Runs beside the workers until they have settled.
-pub fn watch(shared: &Shared) -> Result<Watched, EngineError> {
-    let result = Watch::new(shared).and_then(Watch::run);
-    if result.is_err() {
-        shared.signals.abort();
-    }
-    result
-}
-
-struct Watch<'a> {
+/// Looks on. Make it before the first connection: what it sees then is what all growth is counted from.
+pub struct Watch<'a> {
     shared: &'a Shared<'a>,
     server: Option<Process>,
     client: Process,
@@ -48,6 +40,7 @@ struct Watch<'a> {
     samples: BTreeMap<u64, Sample>,
     last: (u64, Option<Usage>, Usage),
     phase: Phase,
+    first_words: Option<Snapshot>,
 }
 
 struct Sample {
@@ -61,7 +54,7 @@ struct Sample {
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Shared<'a>) -> Result<Watch<'a>, EngineError> {
+    pub fn new(shared: &'a Shared<'a>) -> Watch<'a> {
         let client = Process::own();
         let server = shared.target.pid.map(Process::new);
         let usage = client.usage().unwrap_or_default();
@@ -73,12 +66,26 @@ impl<'a> Watch<'a> {
         watched.server.rss_before_bytes = server.as_ref().and_then(Process::rss_exact_bytes);
         watched.server.slab_before = slab();
         let last = (shared.clock.now_ns(), server_usage, usage);
-        Ok(Watch { shared, server, client, watched, samples: BTreeMap::new(), last, phase: Phase::Connect })
+        let phase = Phase::Connect;
+        let mut watch =
+            Watch { shared, server, client, watched, samples: BTreeMap::new(), last, phase, first_words: None };
+        watch.first_words = watch.words();
+        watch
     }
 
-    fn run(mut self) -> Result<Watched, EngineError> {
+    /// Runs beside the workers until they have settled.
+    pub fn run(self) -> Result<Watched, EngineError> {
+        let shared = self.shared;
+        let result = self.watch();
+        if result.is_err() {
+            shared.signals.abort();
+        }
+        result
+    }
+
+    fn watch(mut self) -> Result<Watched, EngineError> {
         let begun = self.last.1.clone();
-        let first_words = self.words();
+        let first_words = self.first_words.take();
         self.connect_phase()?;
         if let (Some(before), Some(now)) = (&begun, self.server_usage()) {
             self.watched.server.cpu_connect_ns = Some(now.since(before).total_ns());

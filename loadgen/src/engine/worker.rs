@@ -1,4 +1,4 @@
-//! A worker: one thread, one ring, a contiguous range of the clients.
+//! A worker: one thread with its rings, a contiguous range of the clients.
 //!
 //! It does in turns what is due, takes what has come, and sends all of a turn at once. Between turns it sleeps until something
 //! arrives or the next message is due; the time asleep is its reserve, and is reported.
@@ -23,7 +23,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use throng::plane::{Completion, Plane, Ring, RingOptions, Slot};
+use throng::plane::{Completion, Plane, Rings, Slot};
 
 /// What all workers and the coordinator share.
 pub struct Shared<'a> {
@@ -57,7 +57,7 @@ pub struct Worker<'a> {
     pub(super) shared: &'a Shared<'a>,
     /// The clients, by number over all workers.
     pub(super) connections: Range<u32>,
-    pub(super) plane: Ring,
+    pub(super) plane: Rings,
     pub(super) links: Vec<Link>,
     /// Whose socket a slot is; `u32::MAX`: nobody's any more.
     pub(super) owners: Vec<u32>,
@@ -112,11 +112,10 @@ impl<'a> Worker<'a> {
     pub fn new(shared: &'a Shared<'a>, index: u32, connections: Range<u32>) -> Result<Worker<'a>, EngineError> {
         let scenario = shared.scenario;
         let count = connections.len();
-        // Rows to spare: a client may come back before its old row is free.
-        let slots = (count as u32 + count as u32 / 8 + 64).min(throng::plane::os::nofile_limit() as u32);
-        // Enough for a turn of a busy worker; a worker of idle clients needs little, and there may be dozens.
+        // Enough for a turn of a busy worker; a worker of idle clients needs little.
         let buffers = if scenario.traffic.is_empty() { 256 } else { 2_048 };
-        let plane = Ring::new(&RingOptions { slots, buffers, buffer_bytes: 4_096 }).map_err(EngineError::Ring)?;
+        let (options, rings) = super::split::rings(count as u32, buffers);
+        let plane = Rings::new(&options, rings).map_err(EngineError::Ring)?;
         let offsets = (0..scenario.layers.len()).map(|layer| match super::is_durable(scenario, layer) {
             true => vec![0; count],
             false => Vec::new(),
@@ -174,6 +173,7 @@ impl<'a> Worker<'a> {
         let integrity = self.judge();
         self.leave()?;
         self.roll(self.shared.clock.now_ns());
+        self.counts.bytes_sent = self.outbox.bytes_sent;
         for (timed, count) in [(Timed::Live, self.delivered_live), (Timed::Durable, self.delivered_durable)] {
             if count > 0 {
                 self.counts.delivered.insert(timed.name().into(), count);
@@ -205,7 +205,7 @@ impl<'a> Worker<'a> {
         let seed = self.shared.seed;
         self.measured = times.measure_ns..times.until_ns;
         self.schedule = Some(Schedule::new(scenario, self.connections.clone(), seed, times.go_ns, times.until_ns));
-        self.heartbeats.begin(times.go_ns, times.until_ns);
+        self.heartbeats.end_at(times.until_ns);
         self.recorder.close_links();
         while self.shared.clock.now_ns() < times.measure_ns && !self.is_stopped() {
             self.turn(Some(times.measure_ns))?;
@@ -309,7 +309,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn completed(&mut self, completion: Completion<<Ring as Plane>::Buffer>) {
+    fn completed(&mut self, completion: Completion<<Rings as Plane>::Buffer>) {
         match completion {
             Completion::Received { slot, buffer } => self.received(slot, buffer),
             Completion::Ended { slot, .. } => self.ended(slot),

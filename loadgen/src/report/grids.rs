@@ -5,7 +5,7 @@ use super::facts::{
 };
 use super::metric;
 use super::units::{Unit, bytes, count, duration, rate};
-use crate::result::{Percentiles, RunResult, Timed, WorkerLoad};
+use crate::result::{Percentiles, RunResult, Timed, Verification, WorkerLoad};
 use std::collections::BTreeMap;
 
 /// A small table. The first column holds names, the others figures.
@@ -206,8 +206,10 @@ pub(super) fn client_load(result: &RunResult) -> Grid {
 pub(super) fn witnesses(result: &RunResult) -> Grid {
     let mut grid = Grid::new("Two witnesses", &["", "count", "p50", "p99", "p99.9", "max"]);
     let witness = &result.witness;
+    let plain = result.verification.as_ref().map(verification);
     if !witness.is_present {
-        grid.note = "this server tells nothing about itself: only the clients' figures exist".to_owned();
+        let note = "this server tells nothing about itself: only the clients' figures exist".to_owned();
+        grid.note = [note].into_iter().chain(plain).collect::<Vec<_>>().join("\n");
         return grid;
     }
     let number = |name: &str| witness.histogram_counts.get(name).copied().unwrap_or(0);
@@ -234,7 +236,23 @@ pub(super) fn witnesses(result: &RunResult) -> Grid {
         [] => "they agree".to_owned(),
         some => some.iter().map(|sentence| format!("CONTRADICTION: {sentence}")).collect::<Vec<_>>().join("\n"),
     };
+    if let Some(plain) = plain {
+        grid.note = format!("{}\n{plain}", grid.note);
+    }
     grid
+}
+
+/// The second implementation in a few lines: what it ran, what it found.
+fn verification(plain: &Verification) -> String {
+    let deliveries = count(plain.integrity.delivered);
+    let ran = format!("{} connections, {} messages, {deliveries} deliveries", plain.connections, count(plain.messages));
+    if plain.is_sound() {
+        return format!("plain clients (--verify), {ran}: all sound");
+    }
+    let mut lines = vec![format!("PLAIN CLIENTS (--verify), {ran}: {} breaches of the protocol", count(plain.faults))];
+    let all = plain.integrity.examples.iter().chain(&plain.fault_examples).chain(&plain.contradictions);
+    lines.extend(all.map(|fault| format!("- {fault}")));
+    lines.join("\n")
 }
 
 pub(super) fn targets(result: &RunResult) -> Grid {

@@ -5,6 +5,7 @@ mod facts;
 mod grids;
 mod html;
 pub mod metric;
+pub mod plan_html;
 mod plots;
 mod table;
 pub mod units;

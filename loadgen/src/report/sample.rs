@@ -220,6 +220,7 @@ pub fn passed() -> RunResult {
                 .into(),
             contradictions: Vec::new(),
         },
+        verification: None,
         metrics: [("server.cpu_us_per_delivery", 7.96), ("connects_per_second", 2122.2), ("lost", 0.0)]
             .map(|(name, value)| (name.to_owned(), value))
             .into(),

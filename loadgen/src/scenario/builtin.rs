@@ -17,6 +17,7 @@ macro_rules! builtins {
 
 builtins! {
     "idle" "storm" "echo" "fanout" "chat" "battle-royale" "support-desk" "slow-readers" "churn" "polling-baseline"
+    "million" "everyone"
 }
 
 /// The built-in scenario of that name.

@@ -31,8 +31,7 @@ impl Figures {
             }
             let senders = if line.senders == 0 { members } else { line.senders.min(members) };
             let (mut sent, mut delivered) = (0.0, 0.0);
-            let full = scenario.connections / members;
-            for (rooms, size) in [(full, members), (1, scenario.connections % members)] {
+            for (rooms, size) in scenario.rooms_with(line, layer) {
                 // Sender s sits at member ⌊s · members / senders⌋, so these many of them exist in a room of `size`.
                 let present = (u64::from(size) * u64::from(senders)).div_ceil(u64::from(members));
                 let per_s = f64::from(rooms) * present as f64 * line.rate_per_s;

@@ -103,6 +103,9 @@ pub struct Traffic {
     pub layer: String,
     /// Senders in each room, evenly spread over its members; 0: all members.
     pub senders: u32,
+    /// Rooms of the layer that have these senders, the first ones, at most so many; 0: all.
+    #[serde(default)]
+    pub rooms: u32,
     /// Messages per second of each sender.
     pub rate_per_s: f64,
     /// Bytes of the payload (live) or text (durable), at least `Stamp::BYTES`.
@@ -199,6 +202,14 @@ impl Scenario {
         self.connections.div_ceil(self.members(layer).max(1))
     }
 
+    /// Rooms that have the senders of a line of this layer: how many are full, with their size, and how many are not (none or one).
+    pub fn rooms_with(&self, line: &Traffic, layer: usize) -> [(u32, u32); 2] {
+        let members = self.members(layer).max(1);
+        let (full, rest) = (self.connections / members, self.connections % members);
+        let chosen = if line.rooms == 0 { u32::MAX } else { line.rooms };
+        [(full.min(chosen), members), (u32::from(rest > 0 && chosen > full), rest)]
+    }
+
     /// Room of a connection in a layer, numbered over all layers: those of layer 0 first.
     pub fn room_number(&self, layer: usize, connection: u32) -> u32 {
         let before: u32 = (0..layer).map(|layer| self.rooms(layer)).sum();
@@ -281,6 +292,17 @@ mod tests {
         assert_eq!(scenario.room_place(2), Some((0, 2)));
         assert_eq!(scenario.room_place(4), Some((1, 1)));
         assert_eq!(scenario.room_place(66), None);
+    }
+
+    #[test]
+    fn senders_may_be_in_some_rooms_only() {
+        let mut scenario = scenario();
+        let rooms = |scenario: &Scenario| scenario.rooms_with(&scenario.traffic[0], 0);
+        assert_eq!(rooms(&scenario), [(2, 100), (1, 50)]);
+        scenario.traffic[0].rooms = 1;
+        assert_eq!(rooms(&scenario), [(1, 100), (0, 50)]);
+        scenario.traffic[0].rooms = 3;
+        assert_eq!(rooms(&scenario), [(2, 100), (1, 50)]);
     }
 
     #[test]

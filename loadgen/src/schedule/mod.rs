@@ -59,7 +59,7 @@ impl Schedule {
                     let connection = u64::from(room) * u64::from(members) + u64::from(at.member);
                     let Ok(connection) = u32::try_from(connection) else { continue };
                     let line = &lines[at.traffic];
-                    if !connections.contains(&connection) || line.mean_gap_ns.is_infinite() {
+                    if !connections.contains(&connection) || line.mean_gap_ns.is_infinite() || room >= line.rooms {
                         continue;
                     }
                     let publisher = publisher as u32;
@@ -116,6 +116,8 @@ struct Line {
     layer: usize,
     first_room: u32,
     members: u32,
+    /// The first of the layer have senders.
+    rooms: u32,
     arrival: Arrival,
     /// Infinite: never.
     mean_gap_ns: f64,
@@ -132,7 +134,8 @@ impl Line {
                 false => (scenario.room_number(layer, 0), scenario.members(layer).max(1)),
             };
             let mean_gap_ns = if sends { (1e9 / traffic.rate_per_s).max(1.0) } else { f64::INFINITY };
-            Line { layer, first_room, members, arrival: traffic.arrival, mean_gap_ns }
+            let rooms = if traffic.rooms == 0 { u32::MAX } else { traffic.rooms };
+            Line { layer, first_room, members, rooms, arrival: traffic.arrival, mean_gap_ns }
         });
         lines.collect()
     }

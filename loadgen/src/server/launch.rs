@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use throng::boot::tables;
+use throng::limits::{RINGS_MAX, SHARDS_MAX};
 
 /// Limits against abuse: a load generator is what they are made to stop.
 const LIMITS_OFF: [&str; 9] = [
@@ -20,12 +22,6 @@ const LIMITS_OFF: [&str; 9] = [
     "rooms_per_session",
     "unauthenticated",
 ];
-
-/// Descriptors that a server keeps for other things than connections: rows of a shard's table are RLIMIT_NOFILE less this.
-const DESCRIPTOR_RESERVE: u64 = 512;
-
-/// The kernel spreads connections over shards by hash, so one gets more than its share: of 20,000 rarely 3 % more.
-const SHARE_PERCENT: u64 = 105;
 
 /// At the end nobody is left to be told gently.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -116,12 +112,13 @@ fn arguments(options: &Launch, address: SocketAddr, data: &Path, nofile: u64) ->
         cores => cores,
     };
     let shards = match options.settings.shards {
-        0 => shards_for(options.connections, cores as u32, nofile),
+        0 => (cores as u32).clamp(1, SHARDS_MAX.into()),
         shards => shards,
     };
     let mut settings: BTreeMap<String, String> =
         LIMITS_OFF.iter().map(|limit| (format!("limits.{limit}"), "0".to_string())).collect();
     settings.insert("drain.deadline_ms".into(), DRAIN.as_millis().to_string());
+    settings.insert("plane.rings_per_shard".into(), rings(options, shards, nofile).to_string());
     settings.extend(options.settings.set.clone());
     let mut arguments: Vec<std::ffi::OsString> = vec!["serve".into(), "--dev".into()];
     arguments.extend(["--shards".into(), shards.to_string().into()]);
@@ -133,16 +130,11 @@ fn arguments(options: &Launch, address: SocketAddr, data: &Path, nofile: u64) ->
     arguments
 }
 
-/// One shard per core, or as many more as the connections need rows.
-fn shards_for(connections: u32, cores: u32, nofile: u64) -> u32 {
-    let rows = nofile.saturating_sub(DESCRIPTOR_RESERVE).max(64);
-    let connections = u64::from(connections);
-    let needed = match connections <= rows {
-        true => 1,
-        false => (connections * SHARE_PERCENT).div_ceil(rows * 100),
-    };
-    // With one shard per core a full shard is possible as well: `needed` counts all of them.
-    cores.max(1).max(u32::try_from(needed).unwrap_or(u32::MAX)).min(256)
+/// Rings of each shard, so that the connections fit into tables of as many rows as descriptors allow, or the scenario.
+fn rings(options: &Launch, shards: u32, nofile: u64) -> u64 {
+    let configured = options.settings.set.get("plane.connections_per_shard").and_then(|rows| rows.parse().ok());
+    let rows = tables::rows(configured.unwrap_or(0), nofile);
+    tables::rings_for(options.connections.into(), shards.into(), rows.into()).min(RINGS_MAX.into())
 }
 
 /// The server raises its own soft limit up to this.
@@ -155,15 +147,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_hold_the_connections() {
-        assert_eq!(shards_for(100, 1, 20_000), 1);
-        assert_eq!(shards_for(100, 4, 20_000), 4);
-        assert_eq!(shards_for(19_488, 1, 20_000), 1);
-        assert_eq!(shards_for(19_489, 1, 20_000), 2);
-        // 1,000,000 × 1.05 / 19,488 = 53.9.
-        assert_eq!(shards_for(1_000_000, 2, 20_000), 54);
-        assert_eq!(shards_for(1_000_000, 2, 1_048_576), 2);
-        assert_eq!(shards_for(u32::MAX, 2, 20_000), 256);
+    fn rings_hold_the_connections() {
+        let told = |connections: u32, cores: u32, nofile: u64, rows: Option<&str>| {
+            let mut options = Launch { connections, cores: (0..cores).collect(), ..Launch::default() };
+            let rows = rows.map(|rows| ("plane.connections_per_shard".to_string(), rows.to_string()));
+            options.settings.set.extend(rows);
+            let address = "127.0.0.1:20000".parse().unwrap();
+            let words = arguments(&options, address, Path::new("/data"), nofile);
+            let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).collect();
+            let shards = words[words.iter().position(|word| *word == "--shards").unwrap() + 1].parse().unwrap();
+            let rings = words.iter().find_map(|word| word.strip_prefix("plane.rings_per_shard=")).unwrap();
+            (shards, rings.parse().unwrap())
+        };
+        assert_eq!(told(100, 1, 20_000, None), (1, 1));
+        assert_eq!(told(100, 4, 20_000, None), (4, 1));
+        assert_eq!(told(19_489, 1, 20_000, None), (1, 2));
+        // 1,000,000 × 1.05 / 2 / 19,488 = 26.9.
+        assert_eq!(told(1_000_000, 2, 20_000, None), (2, 27));
+        assert_eq!(told(1_000_000, 2, 1_048_576, None), (2, 1));
+        assert_eq!(told(1_000, 2, 20_000, Some("100")), (2, 6));
+        assert_eq!(told(u32::MAX, 2, 20_000, None), (2, 256));
     }
 
     #[test]

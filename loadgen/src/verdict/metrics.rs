@@ -75,6 +75,12 @@ impl Metrics {
         self.count("closed_slow", integrity.closed_slow);
         self.count("closed", sum(&counts.closed));
         self.count("refused", counts.refused.values().sum());
+        if let Some(verification) = &result.verification {
+            let found = &verification.integrity;
+            let deliveries = found.unexplained() + found.duplicated + found.reordered + found.foreign;
+            let faults = verification.faults + deliveries + found.unanswered + found.offset_faults;
+            self.count("verify.faults", faults);
+        }
         self.count("connected", counts.connected);
         self.count("connect_failed", counts.connect_failed);
         self.count("reconnected", counts.reconnected);
@@ -246,6 +252,7 @@ mod tests {
         result.counts.measured_acked = 1;
         result.counts.measured_heartbeats = 1;
         result.server.rss_max_bytes = Some(1);
+        result.verification = Some(Default::default());
         let mut metrics = of(&result);
         result.scenario.traffic.clear();
         metrics.extend(of(&result));

@@ -50,6 +50,10 @@ pub fn explain(integrity: &mut Integrity, witness: &Witness, scenario: &Scenario
 
 fn verdict(result: &RunResult, targets: Option<&Targets>) -> Verdict {
     let mut verdict = Verdict { invalid: saturation::reasons(result), ..Verdict::default() };
+    if let Some(verification) = &result.verification {
+        // Plain clients found what ours did not: then ours prove nothing.
+        verdict.invalid.extend(verification.contradictions.iter().cloned());
+    }
     if let Some(targets) = targets {
         (verdict.misses, verdict.met) = targets.judge(&result.scenario.name, &result.metrics);
     }
@@ -68,7 +72,8 @@ fn verdict(result: &RunResult, targets: Option<&Targets>) -> Verdict {
 
 /// What no run may have, whatever its targets say.
 fn faults(metrics: &std::collections::BTreeMap<String, f64>) -> Vec<Miss> {
-    const NEVER: [&str; 7] = ["lost", "duplicated", "reordered", "foreign", "unanswered", "offset_faults", "closed"];
+    const NEVER: [&str; 8] =
+        ["lost", "duplicated", "reordered", "foreign", "unanswered", "offset_faults", "closed", "verify.faults"];
     let miss = |name: &&str| {
         let measured = metrics.get(*name).copied().filter(|value| *value > 0.0)?;
         Some(Miss { metric: name.to_string(), bound: "<= 0".into(), measured: Some(measured) })
@@ -84,7 +89,7 @@ fn server_total(witness: &Witness, family: &str) -> Option<f64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::result::{ClientLoad, Latency, Percentiles, ServerCost, Timed, WorkerLoad};
+    use crate::result::{ClientLoad, Latency, Percentiles, ServerCost, Timed, Verification, WorkerLoad};
     use crate::server::witness::Between;
 
     /// 1,000 clients in one room, ten senders, 100 live events a second for 10 s: a run without fault, judged by hand below.
@@ -123,7 +128,7 @@ pub(crate) mod tests {
                 ("throng_messages_received_total", 2_100.0),
                 ("throng_live_events_published_total", 1_100.0),
                 ("throng_frames_delivered_total", 1_598_900.0),
-                ("throng_websocket_upgrades_total", 1_000.0),
+                ("throng_sign_ins_total", 1_000.0),
             ]
             .map(|(name, count)| (name.to_string(), count))
             .into(),
@@ -176,6 +181,7 @@ pub(crate) mod tests {
                 ..ClientLoad::default()
             },
             witness,
+            verification: None,
             metrics: Default::default(),
             verdict: Verdict::default(),
         }
@@ -235,6 +241,22 @@ pub(crate) mod tests {
             result.integrity.duplicated = 1;
         });
         assert_eq!((result.verdict.outcome, result.verdict.misses.len()), (Outcome::Invalid, 1));
+    }
+
+    #[test]
+    fn plain_clients_have_a_say() {
+        let sound = Verification { connections: 8, messages: 400, ..Verification::default() };
+        let with = |change: fn(&mut Verification)| {
+            let mut verification = sound.clone();
+            change(&mut verification);
+            judged(|result| result.verification = Some(verification)).verdict
+        };
+        assert_eq!(with(|_| {}).outcome, Outcome::Passed);
+        let missed = with(|verification| (verification.faults, verification.integrity.duplicated) = (1, 2));
+        let miss = Miss { metric: "verify.faults".into(), bound: "<= 0".into(), measured: Some(3.0) };
+        assert_eq!((missed.outcome, missed.misses), (Outcome::Missed, vec![miss]));
+        let invalid = with(|verification| verification.contradictions.push("ours overlooked one".into()));
+        assert_eq!((invalid.outcome, invalid.invalid), (Outcome::Invalid, vec!["ours overlooked one".to_string()]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use crate::result::Timed;
 
 /// Fixed names. The unit is part of the name; names without one are counts.
-pub const METRICS: [(&str, &str); 49] = [
+pub const METRICS: [(&str, &str); 50] = [
     ("lost", "deliveries that never came, without those that the server says it skipped"),
     ("lost_durable", "durable deliveries that never came, though acknowledged"),
     ("lost_live", "live deliveries that never came, skipped ones included"),
@@ -58,6 +58,7 @@ pub const METRICS: [(&str, &str); 49] = [
     ("client.cpu_us_per_delivery", "its CPU of the measured window over the deliveries in it"),
     ("client.rss_bytes", "its resident memory when all were connected"),
     ("client.rss_bytes_per_connection", "growth of its resident memory from none to all connections, over these"),
+    ("verify.faults", "what the plain clients of --verify found wrong"),
     ("contradictions", "points on which clients and server disagree"),
 ];
 

@@ -4,6 +4,7 @@
 use crate::engine::main_timed;
 use crate::result::RunResult;
 use crate::scenario::Scenario;
+use crate::scenario::figures::Figures;
 
 /// A worker that is busy for this share of the time keeps its next message waiting for nine times as long as it works on one
 /// (ρ / (1 − ρ) of a single queue): what is measured then is the client's own queue.
@@ -144,27 +145,11 @@ fn scheduled(scenario: &Scenario) -> Option<f64> {
     if scenario.storm.is_some() {
         return None;
     }
-    let heartbeats = match scenario.heartbeat_ms {
-        0 => 0.0,
-        interval_ms => f64::from(scenario.connections) * 1_000.0 / interval_ms as f64,
-    };
-    let per_s: f64 = heartbeats + (0..scenario.layers.len()).map(|layer| layer_per_s(scenario, layer)).sum::<f64>();
+    let per_s = Figures::of(scenario).messages_per_s();
     // Who is away sends nothing; coming back takes as long again at most.
     let away = scenario.churn.map_or(0.0, |churn| churn.per_s * churn.away_ms as f64 * 2.0 / 1_000.0);
     let there = 1.0 - (away / f64::from(scenario.connections.max(1))).min(1.0);
     Some(per_s * scenario.time.measure_s * there)
-}
-
-/// Messages per second in the rooms of a layer, the last of which may lack senders.
-fn layer_per_s(scenario: &Scenario, layer: usize) -> f64 {
-    let (members, rooms) = (scenario.members(layer), scenario.rooms(layer));
-    let publishers = scenario.publishers(layer);
-    let rate = |members: u32| -> f64 {
-        let there = publishers.iter().filter(|publisher| publisher.member < members);
-        there.map(|publisher| scenario.traffic[publisher.traffic].rate_per_s).sum()
-    };
-    let last = scenario.connections - rooms.saturating_sub(1) * members;
-    rate(members) * f64::from(rooms.saturating_sub(1)) + rate(last)
 }
 
 /// A duration of about three digits.

@@ -230,6 +230,10 @@ b: latency.p99_ms is there twice";
         let real = Targets::load(&folder.join("default.toml")).unwrap();
         let wide = Targets::load(&folder.join("ci.toml")).unwrap();
         assert_eq!(real.scenarios().collect::<Vec<_>>(), wide.scenarios().collect::<Vec<_>>());
+        for scenario in real.scenarios() {
+            let file = folder.join(format!("../scenarios/{scenario}.toml"));
+            assert!(file.exists(), "{scenario} is no scenario");
+        }
         // What CI allows is never less than what is aimed at.
         for (scenario, bounds) in &wide.0 {
             for (metric, bound) in bounds {

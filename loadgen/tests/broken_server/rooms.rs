@@ -127,7 +127,7 @@ impl Rooms {
             data["event"],
             now_ms()
         );
-        let except = (data["includeSelf"] == false).then_some(connection);
+        let except = (data["includeSelf"] != true).then_some(connection);
         self.deliver(name, "broadcast", &event, payload.as_str().unwrap_or_default(), except);
     }
 

@@ -39,10 +39,11 @@ fn arithmetic(facts: &Facts, goal: &Goal) -> Vec<String> {
     let per_connection = CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTES;
     vec![
         format!(
-            "tables: {} shards x {} rows = {} connections",
-            goal.shards,
-            thousands(goal.rows),
-            thousands(goal.shards * goal.rows)
+            "tables: {} shards x {}{} rows = {} connections",
+            goal.tables.shards,
+            if goal.tables.rings == 1 { String::new() } else { format!("{} rings x ", goal.tables.rings) },
+            thousands(goal.tables.rows.into()),
+            thousands(goal.tables.capacity())
         ),
         format!(
             "memory: {wanted} x ({} kernel + {} process) bytes = {}, and {} for the server itself = {} of {} free",

@@ -2,16 +2,14 @@
 use super::capacity::Capacity;
 use super::facts::Facts;
 use super::{machine, resources, ring, sysctls};
-use crate::boot::serve::{shard_count, slots_per_shard};
+use crate::boot::tables::Tables;
 use crate::config::Config;
 
 /// What the machine shall hold, and how the server would be set up.
 #[derive(Clone, Debug)]
 pub struct Goal {
     pub connections: u64,
-    pub shards: u64,
-    /// Rows of each shard's table.
-    pub rows: u64,
+    pub tables: Tables,
     /// limits.connections; 0: no such limit.
     pub configured_max: u64,
     /// Memory that the server takes whatever it holds, bytes.
@@ -22,17 +20,14 @@ pub struct Goal {
 impl Goal {
     /// `connections`: None for all that tables and configuration allow.
     pub fn new(facts: &Facts, config: &Config, connections: Option<u64>) -> Goal {
-        let shards = u64::from(shard_count(config));
-        let hard = facts.descriptors.hard.0.unwrap_or(u64::MAX);
-        let rows = u64::from(slots_per_shard(config, hard));
+        let tables = Tables::of(config, facts.descriptors.hard.0.unwrap_or(u64::MAX));
         let configured_max = config.limits.connections;
-        let allowed = if configured_max == 0 { shards * rows } else { configured_max.min(shards * rows) };
+        let allowed = if configured_max == 0 { tables.capacity() } else { configured_max.min(tables.capacity()) };
         Goal {
             connections: connections.unwrap_or(allowed),
-            shards,
-            rows,
+            tables,
             configured_max,
-            base_bytes: resources::base_bytes(config, shards, rows),
+            base_bytes: resources::base_bytes(config, &tables),
             backlog: crate::boot::serve::BACKLOG as u64,
         }
     }

@@ -85,10 +85,11 @@ pub const CHECKS: &[Check] = &[
         why: "a shard thread each; pinned, if there are no more shards than cores",
         gain: Gain::Latency,
         judge: |facts, goal| {
-            let value = format!("{} cores, {} NUMA nodes, {} shards", facts.cores, facts.numa_nodes, goal.shards);
-            let is_pinned = goal.shards <= facts.cores;
+            let value =
+                format!("{} cores, {} NUMA nodes, {} shards", facts.cores, facts.numa_nodes, goal.tables.shards);
+            let is_pinned = u64::from(goal.tables.shards) <= facts.cores;
             Some(Finding::of(is_pinned, Advice, value, "no more shards than cores".into(), || {
-                "--shards 0, with LimitNOFILE= high enough for fewer and larger tables".into()
+                "--shards 0, and --set plane.rings_per_shard=N where the tables are too small".into()
             }))
         },
     },

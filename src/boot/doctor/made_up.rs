@@ -127,7 +127,14 @@ fn the_bound_itself_is_held() {
 #[test]
 fn few_descriptors() {
     let few = machine(|facts| facts.descriptors.hard = Limit(Some(20_000)));
-    stopped(&few, "RLIMIT_NOFILE", 38_976, "--shards 52");
+    stopped(&few, "RLIMIT_NOFILE", 38_976, "; or --set plane.rings_per_shard=27");
+    let mended = |change: fn(&mut Config)| {
+        let report = report(&few, Some(1_000_000), change);
+        assert!(report.can_hold(), "{}", report.text());
+        assert!(report.text().contains("2 shards x 27 rings x 19,488 rows = 1,052,352"), "{}", report.text());
+    };
+    mended(|config| config.plane.rings_per_shard = 27);
+    mended(|config| config.limits.connections = 1_000_000);
     // Rows that were configured are mended in the configuration.
     let report = report(&good(), Some(1_000_000), |config| config.plane.connections_per_shard = 1_000);
     assert!(found(&report, "RLIMIT_NOFILE").remedy.contains("plane.connections_per_shard=500000"), "{}", report.text());

@@ -1,10 +1,10 @@
 //! Reading the machine: /proc, /sys, and a few things tried out.
 use super::facts::{Data, Facts, Interface, Listen, Memory, RingFacts};
 use super::rehearse::rehearse;
-use crate::boot::serve::slots_per_shard;
+use crate::boot::tables::Tables;
 use crate::config::Config;
 use crate::plane::os::{self, Resource};
-use crate::plane::{RingOptions, ring};
+use crate::plane::ring;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -99,12 +99,9 @@ fn list(folder: &str, name: &'static str) -> impl Iterator<Item = PathBuf> {
 
 /// Rings are made in threads of their own, whose they are for life.
 fn ring_facts(config: &Config, descriptors: u64) -> RingFacts {
-    let options = RingOptions {
-        slots: slots_per_shard(config, descriptors),
-        buffers: config.plane.receive_buffers as u32,
-        buffer_bytes: config.plane.receive_buffer_bytes as u32,
-    };
-    let survey = std::thread::spawn(move || ring::survey(&options)).join().unwrap_or_default();
+    let tables = Tables::of(config, descriptors);
+    let options = tables.ring_options(config);
+    let survey = std::thread::spawn(move || ring::survey(&options, tables.rings)).join().unwrap_or_default();
     let refusal = survey.refusal.map(|error| (error.cause(), error.to_string()));
     let rehearsal = refusal
         .is_none()

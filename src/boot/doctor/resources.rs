@@ -1,11 +1,11 @@
 //! Checks of what bounds the number of connections: descriptors, locked memory, memory, files, tracked connections.
 use super::capacity::{gib, thousands};
 use super::check::{Check, Finding, Gain, Goal, Verdict::Problem};
-use crate::boot::serve::DESCRIPTOR_RESERVE;
+use crate::boot::tables::{DESCRIPTOR_RESERVE, Tables, rings_for};
 use crate::config::Config;
-use crate::limits::{CONNECTION_KERNEL_BYTES, CONNECTION_USER_BYTES, SHARDS_MAX, TABLE_ROWS_MAX, mailbox_capacity};
-use crate::plane::SLACK_BYTES;
-use crate::plane::ring::RINGS_LOCKED_BYTES;
+use crate::limits::{CONNECTION_KERNEL_BYTES, CONNECTION_USER_BYTES, RINGS_MAX, TABLE_ROWS_MAX, mailbox_capacity};
+use crate::plane::ring::locked_bytes;
+use crate::plane::{RingOptions, SLACK_BYTES};
 
 /// Linux counts rings against RLIMIT_MEMLOCK from this version on.
 const COUNTS_LOCKED: (u32, u32) = (6, 14);
@@ -20,24 +20,28 @@ const READER_BYTES: u64 = 4 << 20;
 pub const CHECKS: &[Check] = &[
     Check {
         name: "RLIMIT_NOFILE",
-        why: "bounds the rows of each shard's table of connections, though a connection takes no descriptor",
+        why: "bounds the rows of each ring's table of connections, though a connection takes no descriptor",
         gain: Gain::Connections,
         judge: |facts, goal| {
-            let most = goal.rows * goal.shards;
+            let Tables { shards, rings, rows } = goal.tables;
+            let (shards, rings, rows) = (u64::from(shards), u64::from(rings), u64::from(rows));
+            let most = goal.tables.capacity();
             let value = format!("soft {}, hard {}", facts.descriptors.soft, facts.descriptors.hard);
-            let needed = goal.connections.div_ceil(goal.shards);
+            let needed = goal.connections.div_ceil(shards * rings);
             let wanted = format!("hard {}", thousands(needed + DESCRIPTOR_RESERVE));
             Some(Finding::bound(most, goal, value, wanted, || {
                 let hard = facts.descriptors.hard.0.unwrap_or(u64::MAX);
-                let is_configured = goal.rows < hard.saturating_sub(DESCRIPTOR_RESERVE).min(TABLE_ROWS_MAX.into());
-                let shards = goal.connections.div_ceil(goal.rows);
-                let more_shards =
-                    if shards <= SHARDS_MAX.into() { format!("; or --shards {shards}") } else { String::new() };
+                let is_configured = rows < hard.saturating_sub(DESCRIPTOR_RESERVE).min(TABLE_ROWS_MAX.into());
+                let rings = rings_for(goal.connections, shards, rows);
+                let more_rings = match rings <= RINGS_MAX.into() {
+                    true => format!("; or --set plane.rings_per_shard={rings}"),
+                    false => String::new(),
+                };
                 if is_configured {
-                    format!("--set plane.connections_per_shard={needed}{more_shards}")
+                    format!("--set plane.connections_per_shard={needed}{more_rings}")
                 } else {
                     format!(
-                        "LimitNOFILE={} in the unit, tuning/limits.d/throng.conf for logins{more_shards}",
+                        "LimitNOFILE={} in the unit, tuning/limits.d/throng.conf for logins{more_rings}",
                         needed + DESCRIPTOR_RESERVE
                     )
                 }
@@ -62,7 +66,7 @@ pub const CHECKS: &[Check] = &[
         why: "since Linux 6.14 the memory of rings counts against it, unless the process has CAP_IPC_LOCK",
         gain: Gain::Start,
         judge: |facts, goal| {
-            let needed = goal.shards * RINGS_LOCKED_BYTES;
+            let needed = u64::from(goal.tables.shards) * locked_bytes(goal.tables.rings);
             let is_free = facts.has_ipc_lock || facts.kernel_version() < COUNTS_LOCKED;
             let is_enough = facts.locked_memory.0.is_none_or(|limit| limit >= needed);
             let note = match (is_free, facts.has_ipc_lock) {
@@ -71,7 +75,7 @@ pub const CHECKS: &[Check] = &[
                 _ => "",
             };
             let value = format!("{} bytes{note}", facts.locked_memory);
-            let wanted = format!("{needed} for {} shards", goal.shards);
+            let wanted = format!("{needed} for {} shards", goal.tables.shards);
             Some(Finding::of(is_free || is_enough, Problem, value, wanted, || {
                 "LimitMEMLOCK=infinity in the unit, tuning/limits.d/throng.conf for logins".into()
             }))
@@ -129,8 +133,9 @@ pub const CHECKS: &[Check] = &[
         gain: Gain::Connections,
         judge: |facts, goal| {
             let max = *facts.sysctl("fs.nr_open").first()?;
-            let wanted = (goal.connections.div_ceil(goal.shards) + DESCRIPTOR_RESERVE).min(TABLE_ROWS_MAX.into());
-            let most = max.saturating_sub(DESCRIPTOR_RESERVE).saturating_mul(goal.shards);
+            let rings = u64::from(goal.tables.shards) * u64::from(goal.tables.rings);
+            let wanted = (goal.connections.div_ceil(rings) + DESCRIPTOR_RESERVE).min(TABLE_ROWS_MAX.into());
+            let most = max.saturating_sub(DESCRIPTOR_RESERVE).saturating_mul(rings);
             let is_met = max >= wanted;
             let finding = Finding::of(is_met, Problem, max.to_string(), wanted.to_string(), || {
                 format!("sysctl -w fs.nr_open={wanted}")
@@ -160,25 +165,28 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Receive buffers of all shards, bytes.
-fn buffer_bytes(config: &Config, shards: u64) -> u64 {
-    let plane = &config.plane;
-    shards * plane.receive_buffers * (plane.receive_buffer_bytes + SLACK_BYTES as u64)
+/// Receive buffers of all rings, bytes.
+fn buffer_bytes(config: &Config, tables: &Tables) -> u64 {
+    let options = tables.ring_options(config);
+    let bytes =
+        |options: &RingOptions| u64::from(options.buffers) * (options.buffer_bytes as usize + SLACK_BYTES) as u64;
+    u64::from(tables.shards) * (bytes(&options) + u64::from(tables.rings - 1) * bytes(&options.further()))
 }
 
 /// Memory that a server takes whatever it holds, bytes; one line per holder.
-pub fn base_bytes(config: &Config, shards: u64, rows: u64) -> u64 {
+pub fn base_bytes(config: &Config, tables: &Tables) -> u64 {
+    let (shards, capacity) = (u64::from(tables.shards), tables.capacity());
     // Mail and its stamp.
     let mailboxes = shards * (shards + 1) * mailbox_capacity(shards as usize) as u64 * 136;
-    let tables = shards * rows * 8;
+    let rows = capacity * 8;
     let is_counted = config.limits.connections_per_ip > 0 || config.limits.handshakes_per_ip > 0;
-    let addresses = if is_counted { (shards * rows * 2).next_power_of_two() * 16 } else { 0 };
+    let addresses = if is_counted { (capacity * 2).next_power_of_two() * 16 } else { 0 };
     PROCESS_BYTES
         + config.store.readers * READER_BYTES
-        + buffer_bytes(config, shards)
-        + shards * RINGS_LOCKED_BYTES
+        + buffer_bytes(config, tables)
+        + shards * locked_bytes(tables.rings)
         + mailboxes
-        + tables
+        + rows
         + addresses
 }
 

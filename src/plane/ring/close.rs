@@ -5,6 +5,7 @@
 //! then close the row. With nothing armed, closing the row is all it takes: it drops the last reference.
 use super::Ring;
 use super::buffers::Buffer;
+use super::setup::Sizes;
 use super::table::Phase;
 use super::token::Kind;
 use super::wake::Doorbell;
@@ -13,30 +14,32 @@ use io_uring::{opcode, types};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Ordinary descriptors borrowed at a time, per ring. A drain closes ten thousand connections in a step; they take
-/// turns, so that closing needs few descriptors where keeping needs none.
-const INSTALLS_MAX: usize = 64;
-
-/// Descriptors held back, to be let go when the process has no other left to borrow.
-const RESERVE: usize = 4;
-
 pub(super) struct Closing {
     /// Rows to be shut down, each counting one as armed, so that it cannot be released from under the queue.
     waiting: VecDeque<Slot>,
     installs: usize,
+    installs_max: usize,
+    /// Descriptors held back, to be let go when the process has no other left to borrow.
     reserve: Vec<OwnedFd>,
+    reserve_max: usize,
 }
 
 impl Closing {
-    pub fn new(doorbell: &Doorbell) -> Closing {
-        let mut closing = Closing { waiting: VecDeque::new(), installs: 0, reserve: Vec::with_capacity(RESERVE) };
+    pub fn new(doorbell: &Doorbell, sizes: &Sizes) -> Closing {
+        let mut closing = Closing {
+            waiting: VecDeque::new(),
+            installs: 0,
+            installs_max: sizes.installs,
+            reserve: Vec::with_capacity(sizes.reserve),
+            reserve_max: sizes.reserve,
+        };
         while closing.refill(doorbell) {}
         closing
     }
 
     /// Any file will do. False when the reserve is full, or the process has no descriptor left just now.
     fn refill(&mut self, doorbell: &Doorbell) -> bool {
-        if self.reserve.len() == RESERVE {
+        if self.reserve.len() == self.reserve_max {
             return false;
         }
         doorbell.duplicate().map(|fd| self.reserve.push(fd)).is_ok()
@@ -71,7 +74,7 @@ impl Ring {
     }
 
     fn install_next(&mut self) {
-        while self.closing.installs < INSTALLS_MAX {
+        while self.closing.installs < self.closing.installs_max {
             let Some(slot) = self.closing.waiting.pop_front() else { return };
             let row = self.table.row(slot);
             if row.armed == 1 && row.phase == Phase::Closing {

@@ -1,4 +1,4 @@
-//! The io_uring plane: one ring per shard, hosted by whoever waits on its descriptor.
+//! The io_uring plane: a ring, hosted by whoever waits on its descriptor; or several as one (`rings`).
 //!
 //! Sockets live in the ring's own table, so that they cost no descriptors of the process. Input is waited for in
 //! two tiers (`receive`), output is handed over synchronously (`send`), and a close makes sure that the peer hears
@@ -11,8 +11,10 @@
 //! * The completion queue is empty, or the ring's descriptor is readable: a wait on it misses nothing.
 mod buffers;
 mod close;
+mod neighbours;
 mod queue;
 mod receive;
+mod rings;
 mod send;
 mod setup;
 mod survey;
@@ -21,13 +23,15 @@ mod token;
 mod wake;
 
 pub use buffers::Buffer;
-pub use setup::{RINGS_LOCKED_BYTES, SetupCause, SetupError, Step};
+pub use rings::Rings;
+pub use setup::{SetupCause, SetupError, Step, locked_bytes};
 pub use survey::{Feature, Survey, survey};
 
 use self::buffers::Pool;
 use self::close::Closing;
 use self::queue::Queue;
 use self::receive::Receiving;
+use self::setup::{FIRST, Sizes};
 use self::table::Table;
 use self::token::{Kind, Token};
 use self::wake::Doorbell;
@@ -50,6 +54,15 @@ pub struct RingOptions {
     pub buffer_bytes: u32,
 }
 
+impl RingOptions {
+    /// Of the further rings of a shard (`Rings`), which hold mostly idle connections: an eighth of the buffers. The
+    /// kernel uses them in turn, so that each is touched sooner or later: of 1,024 buffers of 2 KiB, an eighth is
+    /// 270 KB, 14 bytes for each of 20,000 connections, where all would be 108.
+    pub fn further(&self) -> RingOptions {
+        RingOptions { buffers: (self.buffers / 8).max(16), ..*self }
+    }
+}
+
 /// Enters that one `collect` makes on behalf of connections that turned out to be readable. What is left then
 /// keeps the descriptor readable and is next turn's: the bound keeps a turn short.
 const ROUNDS: usize = 2;
@@ -64,6 +77,10 @@ pub struct Ring {
     doorbell: Doorbell,
     /// Number of the last batch of sends; tells its completions from those of earlier ones.
     batch: u32,
+    /// Of several rings: it has sends of the running batch.
+    is_in_batch: bool,
+    /// Numbers of other rings that have become readable, and whose polls have to be armed again.
+    fired: Vec<u32>,
     /// Kept for its allocation.
     completions: Vec<cqueue::Entry>,
     stats: PlaneStats,
@@ -105,23 +122,34 @@ impl Quiet {
 impl Ring {
     /// Needs Linux 6.8. The calling thread is the ring's from now on.
     pub fn new(options: &RingOptions) -> Result<Ring, SetupError> {
-        let (queue, pool) = setup::build(options)?;
+        Ring::first(options, &FIRST)
+    }
+
+    fn first(options: &RingOptions, sizes: &Sizes) -> Result<Ring, SetupError> {
         let doorbell = Doorbell::new().map_err(|error| SetupError::from_io(Step::Waker, error))?;
-        let mut ring = Ring {
+        let mut ring = Ring::silent(options, sizes, doorbell)?;
+        ring.arm_doorbell();
+        ring.queue.enter();
+        Ok(ring)
+    }
+
+    /// One that does not listen to the doorbell.
+    fn silent(options: &RingOptions, sizes: &Sizes, doorbell: Doorbell) -> Result<Ring, SetupError> {
+        let (queue, pool) = setup::build(options, sizes)?;
+        Ok(Ring {
             queue,
             table: Table::new(options.slots),
             pool,
             receiving: Receiving::default(),
-            closing: Closing::new(&doorbell),
+            closing: Closing::new(&doorbell, sizes),
             doorbell,
             batch: 0,
+            is_in_batch: false,
+            fired: Vec::new(),
             completions: Vec::new(),
             stats: PlaneStats::default(),
             quiet: Quiet::default(),
-        };
-        ring.arm_doorbell();
-        ring.queue.enter();
-        Ok(ring)
+        })
     }
 
     /// Makes the ring's descriptor readable from any thread.
@@ -154,6 +182,7 @@ impl Ring {
         match token.kind {
             Kind::Send | Kind::Nudge => return, // settled by the batch; has done its work
             Kind::Wake => return self.arm_doorbell(),
+            Kind::Neighbour => return self.fired.push(token.subject),
             _ => {}
         }
         let slot = token.subject;
@@ -174,7 +203,7 @@ impl Ring {
             Kind::Install => self.installed(slot, result),
             Kind::Shutdown => self.shut_down(slot),
             Kind::Close => self.released(slot, out),
-            Kind::Send | Kind::Nudge | Kind::Wake => {}
+            Kind::Send | Kind::Nudge | Kind::Wake | Kind::Neighbour => {}
         }
     }
 }
@@ -238,8 +267,9 @@ impl Plane for Ring {
     }
 
     fn tick(&mut self) {
+        self.count_tick();
         self.demote_quiet();
-        self.quiet.tick(self.stats.receives + self.stats.adopted + self.stats.released);
+        self.quiet.tick(self.stats.events());
     }
 
     /// The buffers of the turn should be back: receives that ended for want of one are armed again here.

@@ -65,6 +65,14 @@ impl Queue {
         }
     }
 
+    /// Whether there is anything to take: a look at memory that is shared with the kernel.
+    pub fn has_completions(&mut self) -> bool {
+        let submission = self.ring.submission();
+        let held_back = submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        held_back || !self.aside.is_empty() || !self.ring.completion().is_empty()
+    }
+
     /// Takes every completion, also those the kernel holds back: task work to run, or overflow.
     pub fn take(&mut self, into: &mut Vec<cqueue::Entry>) {
         loop {
@@ -96,7 +104,7 @@ impl Queue {
         (&mut *completions).for_each(|entry| look(entry.user_data(), entry.result()));
     }
 
-    fn set_aside(&mut self) {
+    pub(super) fn set_aside(&mut self) {
         self.aside.extend(self.ring.completion());
     }
 }
@@ -135,7 +143,7 @@ mod tests {
         let mut queue = tiny();
         push_nops(&mut queue, 0..1_000);
         assert_eq!(take(&mut queue), (0..1_000).collect::<Vec<_>>());
-        assert!(take(&mut queue).is_empty());
+        assert!(!queue.has_completions() && take(&mut queue).is_empty());
     }
 
     #[test]
@@ -145,6 +153,7 @@ mod tests {
             push_nops(&mut queue, 0..count);
             let all: Vec<u64> = (0..count).collect();
             assert_eq!(peek(&mut queue), all);
+            assert!(queue.has_completions());
             assert_eq!(peek(&mut queue), all);
             push_nops(&mut queue, count..count + 1);
             assert_eq!(take(&mut queue), (0..=count).collect::<Vec<_>>());
@@ -156,7 +165,7 @@ mod tests {
         let mut queue = tiny();
         push_nops(&mut queue, 0..3);
         queue.set_aside();
-        assert!(queue.ring.completion().is_empty());
+        assert!(queue.ring.completion().is_empty() && queue.has_completions());
         queue.submit();
         assert!(!queue.ring.completion().is_empty());
         let taken = take(&mut queue);

@@ -21,8 +21,11 @@ const HIT_GAP_TICKS: u16 = 2;
 /// save, so it should be rare.
 const QUIET_TICKS: u16 = 20;
 
-/// A demotion is an AsyncCancel, whose cost grows with the requests armed (6 µs at 16,000): pace it.
-const DEMOTIONS_PER_TICK: usize = 64;
+/// A demotion is an AsyncCancel, whose cost grows with the requests armed (6 µs at 16,000): pace it. At the lower end the pace of
+/// every day; after a rush in which thousands became hot a sixteenth of them, so that their 600 bytes each come back within half a
+/// minute at some 6 % of a core.
+const DEMOTIONS_PER_TICK: std::ops::RangeInclusive<usize> = 64..=1_024;
+const DEMOTED_SHARE: usize = 16;
 
 /// Hot rows looked at per tick: some ten microseconds, and all of a busy shard's within a second.
 const SCANS_PER_TICK: usize = 4_096;
@@ -41,6 +44,16 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
+    /// Something ended that waits to be armed again.
+    pub fn has_unarmed(&self) -> bool {
+        !self.unarmed.is_empty()
+    }
+
+    /// There may be connections to demote.
+    pub fn has_hot(&self) -> bool {
+        !self.hot.is_empty()
+    }
+
     pub fn take_asked(&mut self) -> bool {
         std::mem::take(&mut self.asked)
     }
@@ -167,9 +180,16 @@ impl Ring {
         self.receiving.unarmed = unarmed; // for its allocation: nothing above adds to it
     }
 
-    pub(super) fn demote_quiet(&mut self) {
+    /// What stands between two messages is counted in these.
+    pub(super) fn count_tick(&mut self) {
         self.receiving.ticks = self.receiving.ticks.wrapping_add(1);
+    }
+
+    /// Once a tick, as far as the pace allows.
+    pub(super) fn demote_quiet(&mut self) {
         let mut demotions = 0;
+        let pace = self.receiving.hot.len() / DEMOTED_SHARE;
+        let pace = pace.clamp(*DEMOTIONS_PER_TICK.start(), *DEMOTIONS_PER_TICK.end());
         for _ in 0..self.receiving.hot.len().min(SCANS_PER_TICK) {
             if self.receiving.next >= self.receiving.hot.len() {
                 self.receiving.next = 0;
@@ -181,7 +201,7 @@ impl Ring {
                     self.receiving.next += 1;
                     continue;
                 }
-                if demotions == DEMOTIONS_PER_TICK {
+                if demotions == pace {
                     return;
                 }
                 demotions += 1;

@@ -7,12 +7,28 @@ use crate::plane::os::{self, Limit};
 use io_uring::{IoUring, Probe, opcode};
 use std::io;
 
-/// Requests queued between two enters. More are no failure: the queue is emptied when it is full.
-const SUBMISSIONS: u32 = 4_096;
+/// What a ring takes whatever it holds.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// Requests queued between two enters. More are no failure: the queue is emptied when it is full.
+    pub submissions: u32,
+    /// An overflow loses nothing: it costs an allocation per completion and ends multishot receives. Above 8,191 the
+    /// kernel gives the ring's cancel table its maximum of 256 buckets.
+    pub completions: u32,
+    /// Ordinary descriptors borrowed at a time. A drain closes ten thousand connections in a step; they take turns,
+    /// so that closing needs few descriptors where keeping needs none.
+    pub installs: usize,
+    /// Descriptors held back for that.
+    pub reserve: usize,
+}
 
-/// Above 8,191 the kernel gives the ring's cancel table its maximum of 256 buckets. An overflow costs an allocation
-/// per completion and ends multishot receives, so there is room for every connection of a busy shard to speak at once.
-const COMPLETIONS: u32 = 32_768;
+/// Room for every connection of a busy shard to speak at once.
+pub(super) const FIRST: Sizes = Sizes { submissions: 4_096, completions: 32_768, installs: 64, reserve: 4 };
+
+/// Of the further rings of a shard, of which there may be dozens, for mostly idle connections: 204,800 bytes of queues where the
+/// first ring takes 806,912, which is 11 bytes instead of 41 for each of 20,000 connections. A broadcast to all of them takes
+/// twenty enters instead of five, of thousands of sends; what is spoken at once beyond the queue overflows.
+pub(super) const FURTHER: Sizes = Sizes { submissions: 1_024, completions: 8_192, installs: 16, reserve: 1 };
 
 /// Bounds of `RingOptions::buffer_bytes`. Smaller pieces cost a completion for a few bytes; larger ones mostly hold
 /// nothing, since a piece carries what one connection had sent so far.
@@ -37,9 +53,11 @@ pub enum SetupError {
     KernelTooOld(&'static str),
     #[error(
         "no memory for {step} (ENOMEM): RLIMIT_MEMLOCK is {memlock}, and since Linux 6.14 the rings count against it \
-         ({} bytes for each shard, all processes of a user together); or the memory limit of the control group. \
-         Remedy: raise them (ulimit -l; LimitMEMLOCK= and MemoryMax= in a unit), or configure fewer shards",
-        RINGS_LOCKED_BYTES
+         ({} bytes for each shard and {} for each further ring in it, all processes of a user together); or the memory \
+         limit of the control group. \
+         Remedy: raise them (ulimit -l; LimitMEMLOCK= and MemoryMax= in a unit), or configure fewer shards or rings",
+        locked_bytes(1),
+        locked_bytes(2) - locked_bytes(1)
     )]
     NoMemory { step: Step, memlock: Limit },
     #[error(
@@ -54,8 +72,8 @@ pub enum SetupError {
     )]
     NoDescriptor { step: Step, limit: u64 },
     #[error(
-        "a table of {slots} connections per shard is larger than RLIMIT_NOFILE = {limit}, which bounds it. \
-         Remedy: raise the limit (ulimit -n; LimitNOFILE= in a unit), or configure fewer per shard and more shards"
+        "a table of {slots} connections is larger than RLIMIT_NOFILE = {limit}, which bounds it. \
+         Remedy: raise the limit (ulimit -n; LimitNOFILE= in a unit), or configure smaller tables (plane.connections_per_shard) and more of them (plane.rings_per_shard)"
     )]
     TableTooLarge { slots: u32, limit: u64 },
     #[error("{0}")]
@@ -161,12 +179,16 @@ impl SetupError {
     }
 }
 
-/// Memory of a shard's two rings that the kernel counts against RLIMIT_MEMLOCK since Linux 6.14, bytes, if the process has no
+/// Memory of a shard's rings, so many and its host's, that the kernel counts against RLIMIT_MEMLOCK since Linux 6.14, bytes, if the process has no
 /// CAP_IPC_LOCK: per ring one region of completions (16 bytes each) and submission indices (4 bytes each) behind a header, and
 /// one of submissions (64 bytes each), in whole pages; and the queue of free buffers, 16 bytes each, at its largest.
-pub const RINGS_LOCKED_BYTES: u64 = locked(SUBMISSIONS, COMPLETIONS)
-    + locked(HOST_SUBMISSIONS, HOST_COMPLETIONS)
-    + (BUFFERS_MAX as u64 * 16).next_multiple_of(4_096);
+pub fn locked_bytes(rings: u32) -> u64 {
+    let buffers = |count: u32| (u64::from(count) * 16).next_multiple_of(4_096);
+    let all = RingOptions { slots: 1, buffers: BUFFERS_MAX, buffer_bytes: 64 };
+    let first = locked(FIRST.submissions, FIRST.completions) + buffers(all.buffers);
+    let further = locked(FURTHER.submissions, FURTHER.completions) + buffers(all.further().buffers);
+    locked(HOST_SUBMISSIONS, HOST_COMPLETIONS) + first + u64::from(rings.saturating_sub(1)) * further
+}
 
 const fn locked(submissions: u32, completions: u32) -> u64 {
     const HEADER: u64 = 64;
@@ -175,9 +197,9 @@ const fn locked(submissions: u32, completions: u32) -> u64 {
 }
 
 /// The ring with its table and buffers.
-pub(super) fn build(options: &RingOptions) -> Result<(Queue, &'static Pool), SetupError> {
+pub(super) fn build(options: &RingOptions, sizes: &Sizes) -> Result<(Queue, &'static Pool), SetupError> {
     check(options, os::nofile_limit())?;
-    let ring = bare()?;
+    let ring = bare(sizes)?;
     if let Some(missing) = NEEDED.iter().map(|needed| needed.name).zip(supported(&ring)?).find(|(_, has)| !has) {
         return Err(SetupError::KernelTooOld(missing.0));
     }
@@ -187,12 +209,12 @@ pub(super) fn build(options: &RingOptions) -> Result<(Queue, &'static Pool), Set
 }
 
 /// A ring with our flags and sizes, and nothing else yet.
-pub(super) fn bare() -> Result<IoUring, SetupError> {
+pub(super) fn bare(sizes: &Sizes) -> Result<IoUring, SetupError> {
     let mut builder = IoUring::builder();
     // Never DEFER_TASKRUN: such a ring does not wake those who poll its descriptor.
     builder.setup_coop_taskrun().setup_single_issuer().setup_taskrun_flag().setup_submit_all();
-    builder.setup_cqsize(COMPLETIONS);
-    builder.build(SUBMISSIONS).map_err(|error| SetupError::from_io(Step::Ring, error))
+    builder.setup_cqsize(sizes.completions);
+    builder.build(sizes.submissions).map_err(|error| SetupError::from_io(Step::Ring, error))
 }
 
 /// Gives the ring its table of connections.
@@ -307,6 +329,8 @@ mod tests {
     #[test]
     fn the_rings_take_what_they_are_said_to() {
         assert_eq!(locked(4_096, 32_768), (64 + 524_288 + 16_384 + 4_032) + 262_144);
-        assert_eq!(RINGS_LOCKED_BYTES, 806_912 + 335_872 + 524_288);
+        assert_eq!(locked(1_024, 8_192), (64 + 131_072 + 4_096 + 4_032) + 65_536);
+        assert_eq!(locked_bytes(1), 806_912 + 335_872 + 524_288);
+        assert_eq!(locked_bytes(3), locked_bytes(1) + 2 * (204_800 + 65_536));
     }
 }

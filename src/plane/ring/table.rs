@@ -79,6 +79,10 @@ impl Table {
         self.slots
     }
 
+    pub fn is_full(&self) -> bool {
+        self.free == NONE && self.rows.len() == self.slots as usize
+    }
+
     /// Opens a free slot, if there is one, with a new generation.
     pub fn open(&mut self) -> Option<Slot> {
         let slot = match self.free {
@@ -144,10 +148,12 @@ mod tests {
         let mut table = Table::new(3);
         let slots: Vec<Slot> = (0..3).map(|_| table.open().expect("room")).collect();
         assert_eq!(slots, [0, 1, 2]);
+        assert!(table.is_full());
         assert_eq!(table.open(), None);
         let before = table.row(1).generation;
         table.release(1);
         table.release(2);
+        assert!(!table.is_full());
         assert_eq!((table.open(), table.open(), table.open()), (Some(2), Some(1), None));
         assert_ne!(table.row(1).generation, before);
     }

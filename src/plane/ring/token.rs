@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Wake,
     /// Makes the ring's descriptor readable because completions were set aside.
     Nudge,
+    /// Another ring of the shard became readable; the subject is its number.
+    Neighbour,
 }
 
 /// Generations wrap here. Nothing armed survives its generation, so the number only has to differ from the last.
@@ -52,7 +54,7 @@ impl Token {
 
     /// None for bits that no request of ours carries.
     pub fn from_bits(bits: u64) -> Option<Token> {
-        const KINDS: [Kind; 11] = [
+        const KINDS: [Kind; 12] = [
             Kind::Readable,
             Kind::Receive,
             Kind::Stream,
@@ -64,6 +66,7 @@ impl Token {
             Kind::Close,
             Kind::Wake,
             Kind::Nudge,
+            Kind::Neighbour,
         ];
         let kind = *KINDS.get(((bits >> 56) as usize).wrapping_sub(1))?;
         Some(Token { kind, generation: (bits >> 32) as u32 & GENERATION_MASK, subject: bits as u32 })
@@ -84,6 +87,6 @@ mod tests {
             assert_eq!(token.to_bits() >> 56, bits);
             assert_eq!(Token::from_bits(token.to_bits()), Some(token));
         }
-        assert_eq!(kinds, Kind::Nudge as u64);
+        assert_eq!(kinds, Kind::Neighbour as u64);
     }
 }

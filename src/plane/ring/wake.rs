@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+#[derive(Clone)]
 pub(super) struct Doorbell(Arc<File>);
 
 struct Waker(Arc<File>);
