@@ -8,7 +8,8 @@ use axum::routing::get;
 const PAGE: &str = include_str!("demo/index.html");
 const STYLE: &str = include_str!("demo/style.css");
 const APP: &str = include_str!("demo/app.js");
-const LINK: &str = include_str!("demo/link.js");
+/// Made by `clients/typescript/build-demo.sh`.
+const CLIENT: &str = include_str!("demo/throng-client.js");
 const VIEW: &str = include_str!("demo/view.js");
 
 /// Scripts, styles and connections of the server itself; nothing inline, no frame around it.
@@ -21,7 +22,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(|| async { file("text/html; charset=utf-8", PAGE) }))
         .route("/demo/app.js", get(|| async { file(JAVASCRIPT, APP) }))
-        .route("/demo/link.js", get(|| async { file(JAVASCRIPT, LINK) }))
+        .route("/demo/throng-client.js", get(|| async { file(JAVASCRIPT, CLIENT) }))
         .route("/demo/view.js", get(|| async { file(JAVASCRIPT, VIEW) }))
         .route("/demo/style.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
 }
@@ -40,7 +41,7 @@ mod tests {
     #[test]
     fn the_page_needs_nothing_that_its_policy_forbids() {
         assert!(PAGE.contains("src=\"/demo/app.js\"") && PAGE.contains("href=\"/demo/style.css\""));
-        for (file, text) in [("page", PAGE), ("style", STYLE), ("app", APP), ("link", LINK), ("view", VIEW)] {
+        for (file, text) in [("page", PAGE), ("style", STYLE), ("app", APP), ("client", CLIENT), ("view", VIEW)] {
             for forbidden in
                 ["https://", "http://", "//cdn", "innerHTML", "insertAdjacentHTML", "eval(", "style=\"", "@import"]
             {

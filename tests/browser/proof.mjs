@@ -105,6 +105,17 @@ async function prove() {
     await bob.is("connected");
     await everywhere((tab) => tab.sees(texts));
   });
+  await step("what was written without a connection outlives a reload", async () => {
+    await server.kill("SIGKILL");
+    await everywhere((tab) => tab.isOneOf(["reconnecting", "connecting"]));
+    const kept = "Written before a reload";
+    await bob.say(kept);
+    await bob.seesPending(kept);
+    await server.start();
+    await bob.reload();
+    texts.push(kept);
+    await everywhere((tab) => tab.sees(texts));
+  });
   await anna.shoot(shots, "back");
   await bob.shoot(shots, "back-phone");
 

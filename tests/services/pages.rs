@@ -137,7 +137,7 @@ fn in_development_mode_the_demo_page_and_all_it_refers_to_are_there() {
     }
     seen.sort();
     seen.dedup();
-    assert_eq!(seen, ["/demo/app.js", "/demo/link.js", "/demo/style.css", "/demo/view.js"]);
+    assert_eq!(seen, ["/demo/app.js", "/demo/style.css", "/demo/throng-client.js", "/demo/view.js"]);
 }
 
 const OPERATOR_PAGES: [&str; 3] = ["/metrics", "/stats", "/histograms"];

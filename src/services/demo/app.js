@@ -1,89 +1,110 @@
-// Demo client of the native protocol: one room. What the server says becomes state here and is shown by view.js.
-import { Link, newId } from "/demo/link.js";
+// Demo client of the native protocol: one room. Connection, queue and recovery are the client library's; what it tells
+// becomes state here and is shown by view.js.
+import { ThrongClient } from "/demo/throng-client.js";
 import * as view from "/demo/view.js";
 const { $, toast } = view;
 
 // `#token=…&room=…&name=…`: a fragment never leaves the browser.
 const settings = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 const room = settings.room || "lobby";
-const RETRY_FOR_MS = 300000; // the server remembers client ids this long
-let link = null;
-let ownId = "";
-let position = null; // {epoch, offset} of the newest durable event that was applied
-let onlineCount = 0;
-const outbox = new Map(); // client id → {text, element, since}: not yet acknowledged, in order
+const ownId = userOf(settings.token ?? "");
+const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+// What was written without a connection outlives a reload of the page.
+const client = new ThrongClient({ url: `${scheme}//${location.host}/ws`, storage: sessionStorage });
+const outbox = new Map(); // client id → element: not yet acknowledged
 const people = new Map(); // user id → status
 const typing = new Map(); // user id → expiry timer
 
-// ---------------------------------------------------------------- what the server says
+// The server alone judges the token; who it names is only to be shown. Empty: not readable, as the server will say.
+function userOf(token) {
+  try {
+    const bytes = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
+    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0))));
+    return String(claims.userId ?? claims.sub ?? "");
+  } catch {
+    return "";
+  }
+}
 
-// Each offset is applied once, whatever is replayed.
-const durable = (apply) => (data) => {
-  if (position && data.epoch === position.epoch && data.offset <= position.offset) return;
-  position = { epoch: data.epoch, offset: data.offset };
-  apply(data);
-};
-const note = (text) => durable((data) => view.showNote(data.offset, text(data)));
+// ---------------------------------------------------------------- what the client tells
 
-const handlers = {
-  room_state: snapshot,
-  chat_message: durable(message),
-  member_added: note((data) => `${data.userId} became a member`),
-  member_removed: note((data) => `${data.userId} is no longer a member`),
-  role_changed: note((data) => `${data.userId} is now ${data.role}`),
-  room_updated: note((data) => `${data.userId} changed the room`),
-  room_closed(data) {
-    view.showState("stopped", "Not in the room");
-    toast(`The room was closed: ${data.reason}`, true);
-  },
-  user_joined(data) {
-    people.set(data.userId, "online");
-    showPeople(people.size);
-  },
-  user_left(data) {
-    people.delete(data.userId);
-    setTyping(data.userId, false);
-    showPeople(people.size);
-  },
-  room_occupancy: (data) => showPeople(data.online),
-  typing_indicator: (data) => setTyping(data.userId, data.isTyping),
-  token_expiring: () => toast("This sign-in ends in a minute"),
-};
+const here = (handler) => (data) => data.roomId === room && handler(data);
+const note = (text) => here((data) => view.showNote(data.offset, text(data)));
 
-// Types that are not listed are ignored.
-function dispatch(type, data) {
-  const isElsewhere = data.roomId !== undefined && data.roomId !== room;
-  if (!isElsewhere && Object.hasOwn(handlers, type)) handlers[type](data);
+client.on("room_state", here(snapshot));
+client.on("chat_message", here(message));
+client.on("member_added", note((data) => `${data.userId} became a member`));
+client.on("member_removed", note((data) => `${data.userId} is no longer a member`));
+client.on("role_changed", note((data) => `${data.userId} is now ${data.role}`));
+client.on("room_updated", note((data) => `${data.userId} changed the room`));
+client.on("room_closed", here((data) => outside(`The room was closed: ${data.reason}`)));
+client.on("room_lost", here(({ error }) => outside(error.message)));
+client.on("user_joined", here((data) => {
+  people.set(data.userId, "online");
+  showPeople(people.size);
+}));
+client.on("user_left", here((data) => {
+  people.delete(data.userId);
+  setTyping(data.userId, false);
+  showPeople(people.size);
+}));
+client.on("room_occupancy", here((data) => showPeople(data.online)));
+client.on("typing_indicator", here((data) => setTyping(data.userId, data.isTyping)));
+client.on("token_expiring", () => toast("This sign-in ends in a minute"));
+client.on("error", (error) => toast(error.message, true));
+client.on("state", showState);
+client.on("recovered", here(({ recovered }) => {
+  if (!recovered) return toast("Too much was missed: these are the newest messages");
+  // Who came and went meanwhile is live, and not replayed.
+  client.sendMessage("get_online_users", { roomId: room }).then(setPeople, () => {});
+}));
+client.on("delayed", ({ id, error }) => outbox.has(id) && view.mark(outbox.get(id), "pending", error.message));
+client.on("settled", ({ id, error, result }) => settled(id, error, result));
+client.on("stopped", ({ reason, newTokenNeeded }) => {
+  view.showState("stopped", newTokenNeeded ? "Signed out" : "Disconnected");
+  if (newTokenNeeded) signIn(reason || "The token was not accepted");
+  else toast(reason || "The server ended the connection", true);
+});
+
+const STATES = { connecting: "Connecting", connected: "Connected", disconnected: "Not connected", reconnecting: "Reconnecting" };
+let countdown = 0;
+function showState({ state, retryInMs }) {
+  clearInterval(countdown);
+  if (retryInMs === undefined) return view.showState(state, STATES[state]);
+  const at = Date.now() + retryInMs;
+  const show = () => view.showState(state, `Reconnecting in ${Math.max(0, Math.ceil((at - Date.now()) / 1000))} s`);
+  countdown = setInterval(show, 250);
+  show();
+}
+
+function outside(reason) {
+  view.showState("stopped", "Not in the room");
+  toast(reason, true);
 }
 
 function snapshot(data) {
-  if (data.recovered === true) {
-    for (const event of data.events) dispatch(event.type, event.data);
-  } else {
-    if (data.recovered === false) toast("Too much was missed: these are the newest messages");
+  if (!data.recovered) {
     view.clearMessages();
     data.recentMessages.forEach(message);
     $("older").hidden = !(data.recentMessages[0]?.offset > 1);
   }
-  position = { epoch: data.epoch, offset: data.offset };
-  people.clear();
-  for (const user of data.onlineUsers) people.set(user.userId, user.status);
-  showPeople(data.onlineCount);
+  setPeople(data);
   view.showRoom(data.roomInfo.name || room, data.roomInfo.description || `Signed in as ${settings.name || ownId}`);
-  view.showState("connected", "Connected");
   view.showEmpty();
-  for (const id of outbox.keys()) send(id);
 }
 
 function message(data) {
-  const isOwn = data.userId === ownId;
-  if (isOwn) confirmed(data.clientId, data.offset, data.timestamp);
-  view.showMessage(data, isOwn);
+  view.showMessage(data, data.userId === ownId);
+}
+
+function setPeople({ onlineUsers, onlineCount }) {
+  people.clear();
+  for (const user of onlineUsers) people.set(user.userId, user.status);
+  showPeople(onlineCount);
 }
 
 function showPeople(count) {
-  onlineCount = count;
-  view.showPeople(people, onlineCount, ownId);
+  view.showPeople(people, count, ownId);
 }
 
 function setTyping(userId, isTyping) {
@@ -96,53 +117,32 @@ function setTyping(userId, isTyping) {
 
 // ---------------------------------------------------------------- what we say
 
-function join() {
-  const recover = position ? { recover: position } : {};
-  link.request("join_room", { roomId: room, ...recover }, (error) => {
-    if (!error) return;
-    toast(error.message, true);
-    if (error.retryable) setTimeout(() => link.isReady && join(), error.retryAfterMs ?? 2000);
-    else view.showState("stopped", "Not in the room");
-  });
-}
-
+// The client sends it now or when it can, and again until the server has answered: the server stores it once.
 function post(text) {
-  const id = newId();
-  const element = view.showPending(ownId, text, link.isReady ? "Sending" : "Waiting for the connection");
-  outbox.set(id, { text, element, since: Date.now() });
-  send(id);
+  const id = client.newId();
+  pending(id, text);
+  client.sendMessage("chat_message", { roomId: room, message: text }, { id }).catch((error) => settled(id, error));
 }
 
-// Sends or repeats one message under its own id: the server stores it once (R-CHAT-3).
-function send(id) {
-  const entry = outbox.get(id);
-  if (!entry || !link.isReady) return;
-  link.request("chat_message", { roomId: room, message: entry.text }, (error, result) => {
-    if (!error) return confirmed(id, result.offset, result.timestamp);
-    if (error.retryable && Date.now() - entry.since < RETRY_FOR_MS) {
-      view.mark(entry.element, "pending", error.message);
-      setTimeout(send, error.retryAfterMs ?? 2000, id);
-    } else {
-      outbox.delete(id);
-      view.mark(entry.element, "failed", error.message);
-    }
-  }, id);
+function pending(id, text) {
+  outbox.set(id, view.showPending(ownId, text, client.isConnected() ? "Sending" : "Waiting for the connection"));
 }
 
-// By the ack, or by the message itself if the ack was lost.
-function confirmed(id, offset, timestamp) {
-  const entry = outbox.get(id);
-  if (!entry) return;
-  outbox.delete(id);
-  view.confirm(entry.element, offset, timestamp);
+function settled(id, error, result) {
+  const element = outbox.get(id);
+  if (!outbox.delete(id)) return;
+  if (error) view.mark(element, "failed", error.message);
+  else view.confirm(element, result.offset, result.timestamp);
 }
 
-function loadOlder() {
-  link.request("get_history", { roomId: room, before: view.oldestOffset(), limit: 50 }, (error, result) => {
-    if (error) return toast(error.message, true);
-    view.above(() => result.messages.forEach((data) => view.showMessage(data, data.userId === ownId)));
-    $("older").hidden = !result.hasMore;
-  });
+async function loadOlder() {
+  try {
+    const { messages, hasMore } = await client.sendMessage("get_history", { roomId: room, before: view.oldestOffset(), limit: 50 });
+    view.above(() => messages.forEach(message));
+    $("older").hidden = !hasMore;
+  } catch (error) {
+    toast(error.message, true);
+  }
 }
 
 // ---------------------------------------------------------------- the page's own events
@@ -151,7 +151,7 @@ function loadOlder() {
 const keys = { toldAt: 0, rest: 0 };
 function stopTyping(isTold = true) {
   clearTimeout(keys.rest);
-  if (keys.toldAt && isTold) link.request("typing_stop", { roomId: room });
+  if (keys.toldAt && isTold) client.sendMessage("typing_stop", { roomId: room });
   keys.toldAt = 0;
 }
 
@@ -162,12 +162,12 @@ function fitText() {
 
 $("text").oninput = () => {
   fitText();
-  if (!$("text").value.trim() || !link.isReady) return stopTyping();
+  if (!$("text").value.trim() || !client.isConnected()) return stopTyping();
   clearTimeout(keys.rest);
   keys.rest = setTimeout(stopTyping, 4000);
   if (Date.now() - keys.toldAt < 3000) return;
   keys.toldAt = Date.now();
-  link.request("typing_start", { roomId: room });
+  client.sendMessage("typing_start", { roomId: room });
 };
 $("text").onkeydown = (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -184,8 +184,8 @@ $("composer").onsubmit = (event) => {
   fitText();
 };
 $("older").onclick = loadOlder;
-$("pill").onclick = () => link?.retryNow();
-window.ononline = () => link?.retryNow();
+$("pill").onclick = () => client.retryNow();
+window.ononline = () => client.retryNow();
 $("people-toggle").onclick = () => {
   $("people-toggle").setAttribute("aria-expanded", $("people").classList.toggle("open"));
 };
@@ -197,21 +197,12 @@ function signIn(reason) {
 }
 
 function enter(token) {
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  link = new Link(`${scheme}//${location.host}/ws`, token, {
-    ready(data) {
-      ownId = data.userId;
-      join();
-    },
-    event: dispatch,
-    error: (error) => toast(error.message, true),
-    state: view.showState,
-    signIn,
-    stopped: (reason) => toast(reason, true),
-  });
   view.showChat(true);
   view.showRoom(room, "");
-  link.connect();
+  client.connect(ownId, token);
+  // What the page before had left.
+  for (const { id, data } of client.pending()) if (data.roomId === room) pending(id, data.message);
+  client.sendMessage("join_room", { roomId: room }).catch((error) => outside(error.message));
   $("text").focus();
 }
 

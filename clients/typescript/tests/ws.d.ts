@@ -1,0 +1,4 @@
+declare module "ws" {
+  import type { SocketConstructor } from "@throng/client";
+  export const WebSocket: SocketConstructor;
+}
