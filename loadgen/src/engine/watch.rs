@@ -6,7 +6,7 @@ use super::signals::{Stage, Times};
 use super::worker::Shared;
 use crate::result::{Phase, Second, ServerCost, Witness};
 use crate::server::process::{Process, Usage};
-use crate::server::slab;
+use crate::server::slab::{self, slab};
 use crate::server::witness::{Between, Snapshot, percentiles};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -203,7 +203,7 @@ impl<'a> Watch<'a> {
             client_cores: cores(&self.last.2, &client),
             server_rss_bytes: server_rss_bytes.unwrap_or(0),
             client_rss_bytes: self.client.rss_bytes().unwrap_or(0),
-            slab_bytes: slab().get("Slab").copied(),
+            slab_bytes: slab::total_bytes(),
         };
         let max = &mut self.watched.server.rss_max_bytes;
         *max = (*max).max(server_rss_bytes);

@@ -116,7 +116,7 @@ pub fn html(comparison: &Comparison) -> String {
             ("begun".to_owned(), utc(comparison.started_at)),
             (
                 "machine".to_owned(),
-                format!("{}: {}, {} cores, Linux {}", machine.hostname, machine.cpu, machine.cores, machine.kernel),
+                format!("{}: {}, {} cores, {}", machine.hostname, machine.cpu, machine.cores, machine.kernel),
             ),
             ("load generator".to_owned(), machine.loadgen_version.clone()),
         ],

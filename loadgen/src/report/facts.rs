@@ -131,7 +131,7 @@ pub(super) fn setting(result: &RunResult) -> Vec<(&'static str, String)> {
         (
             "machine",
             format!(
-                "{}: {}, {} cores, {}, Linux {}",
+                "{}: {}, {} cores, {}, {}",
                 machine.hostname,
                 machine.cpu,
                 machine.cores,

@@ -131,7 +131,7 @@ pub fn passed() -> RunResult {
         scenario: scenario(),
         machine: Machine {
             hostname: "bench-1".into(),
-            kernel: "6.12.48".into(),
+            kernel: "Linux 6.12.48 x86_64".into(),
             cpu: "AMD EPYC 9454P 48-Core Processor".into(),
             cores: 8,
             memory_bytes: 64 * 1024 * mib,

@@ -170,7 +170,7 @@ fn counts(result: &RunResult) -> Vec<String> {
         counts.connected as f64,
         // The first snapshot is taken when clients have begun to come already.
         false,
-        (slow == 0).then_some((opened + counts.connect_failed) as f64),
+        (slow == 0).then_some((opened + counts.connect_failed + super::metrics::away_at_end(counts)) as f64),
     );
     found
 }

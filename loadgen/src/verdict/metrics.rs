@@ -1,7 +1,7 @@
 //! A result as a flat list of figures, by the names of `METRICS`. A figure that was not measured is not there.
 pub use super::names::{METRICS, POINTS, check};
 use crate::engine::main_timed;
-use crate::result::{Latency, Percentiles, RunResult};
+use crate::result::{Counts, Latency, Percentiles, RunResult};
 use crate::server::slab::growth_bytes;
 use std::collections::BTreeMap;
 
@@ -74,6 +74,7 @@ impl Metrics {
         self.count("offset_faults", integrity.offset_faults);
         self.count("closed_slow", integrity.closed_slow);
         self.count("closed", sum(&counts.closed));
+        self.count("away_at_end", away_at_end(counts));
         self.count("refused", counts.refused.values().sum());
         if let Some(verification) = &result.verification {
             let found = &verification.integrity;
@@ -165,6 +166,11 @@ fn ms(ns: u64) -> f64 {
 
 fn ratio(amount: f64, of: f64) -> Option<f64> {
     (of > 0.0).then(|| amount / of)
+}
+
+/// Clients that lost their connection, by the scenario or without it, and did not come back in time.
+pub(super) fn away_at_end(counts: &Counts) -> u64 {
+    (counts.broken + counts.closed.values().sum::<u64>()).saturating_sub(counts.reconnected)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 use crate::result::Timed;
 
 /// Fixed names. The unit is part of the name; names without one are counts.
-pub const METRICS: [(&str, &str); 50] = [
+pub const METRICS: [(&str, &str); 51] = [
     ("lost", "deliveries that never came, without those that the server says it skipped"),
     ("lost_durable", "durable deliveries that never came, though acknowledged"),
     ("lost_live", "live deliveries that never came, skipped ones included"),
@@ -14,6 +14,7 @@ pub const METRICS: [(&str, &str); 50] = [
     ("unanswered", "heartbeats without an answer"),
     ("offset_faults", "durable offsets that did not grow, or changed their epoch"),
     ("closed", "connections that ended without the scenario asking for it"),
+    ("away_at_end", "clients that had lost their connection and were not back when the run had settled"),
     ("closed_slow", "slow readers that the server closed with 4101"),
     ("refused", "errors that the server answered"),
     ("connected", "connections that stood"),
