@@ -99,6 +99,11 @@ pub struct PlaneStats {
 }
 
 impl PlaneStats {
+    /// Connections that hold a row.
+    pub fn open(&self) -> u64 {
+        self.adopted - self.released
+    }
+
     /// What connections have done: came, went, spoke.
     pub fn events(&self) -> u64 {
         self.receives + self.adopted + self.released

@@ -98,22 +98,25 @@ struct Quiet {
 impl Quiet {
     /// How long it watches, ticks.
     const WATCH_TICKS: u32 = 50;
-    /// Events in that time that make it a busy one. A hundred thousand idle connections that each send a heartbeat in 30 s make 17,000.
+    /// Events in that time that make it a busy one.
     const BUSY_EVENTS: u64 = 20_000;
+    /// With many connections it takes more: each may have spoken by this share. Idle ones that send a heartbeat in 30 s make half of it.
+    const BUSY_SHARE: u64 = 3;
     /// Events that make it a time after which something may have been left behind.
     const SOME_EVENTS: u64 = 500;
 
-    fn tick(&mut self, events: u64) {
+    fn tick(&mut self, stats: &PlaneStats) {
         self.ticks += 1;
         if self.ticks < Self::WATCH_TICKS {
             return;
         }
-        let new = events - std::mem::replace(&mut self.events, events);
+        let new = stats.events() - std::mem::replace(&mut self.events, stats.events());
+        let busy = Self::BUSY_EVENTS.max(stats.open() / Self::BUSY_SHARE);
         self.ticks = 0;
         if new > Self::SOME_EVENTS {
             self.was_busy = true;
         }
-        if new < Self::BUSY_EVENTS && std::mem::replace(&mut self.was_busy, new > Self::SOME_EVENTS) {
+        if new < busy && std::mem::replace(&mut self.was_busy, new > Self::SOME_EVENTS) {
             os::release_memory();
         }
     }
@@ -269,7 +272,7 @@ impl Plane for Ring {
     fn tick(&mut self) {
         self.count_tick();
         self.demote_quiet();
-        self.quiet.tick(self.stats.events());
+        self.quiet.tick(&self.stats);
     }
 
     /// The buffers of the turn should be back: receives that ended for want of one are armed again here.

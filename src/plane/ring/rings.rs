@@ -135,8 +135,8 @@ impl Plane for Rings {
             self.rings[number].demote_quiet();
             self.next_to_demote = (number + 1) % count;
         }
-        let events = self.rings.iter().map(|ring| ring.stats.events()).sum();
-        self.rings[0].quiet.tick(events);
+        let stats = self.rings.iter().map(|ring| ring.stats).fold(PlaneStats::default(), PlaneStats::add);
+        self.rings[0].quiet.tick(&stats);
     }
 
     fn submit(&mut self) {
