@@ -30,6 +30,8 @@ pub(super) struct Pool {
     /// A power of two.
     count: u16,
     tail: Cell<u16>,
+    /// Handed out and not yet back.
+    out: Cell<u16>,
 }
 
 impl Pool {
@@ -47,6 +49,7 @@ impl Pool {
             buffer_bytes,
             count,
             tail: Cell::new(0),
+            out: Cell::new(0),
         }));
         let address = pool.entries.as_ptr() as u64;
         // SAFETY: a page-aligned mapping of `count` entries that is never unmapped.
@@ -61,7 +64,13 @@ impl Pool {
     /// The kernel must just have handed out buffer `id` of this pool, and this be the only handle to it.
     pub unsafe fn take(&'static self, id: u16, len: u32) -> Buffer {
         debug_assert!(id < self.count && len <= self.buffer_bytes);
+        self.out.set(self.out.get() + 1);
         Buffer { pool: self, len, id }
+    }
+
+    /// Buffers that the kernel has.
+    pub fn free(&self) -> usize {
+        usize::from(self.count - self.out.get())
     }
 
     fn start(&self, id: u16) -> NonNull<u8> {
@@ -109,6 +118,7 @@ impl Received for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        self.pool.out.set(self.pool.out.get() - 1);
         self.pool.provide(self.id);
     }
 }

@@ -234,12 +234,15 @@ impl Plane for Ring {
 
     fn collect(&mut self, completions: &mut Vec<Completion<Buffer>>) {
         self.rearm();
+        if self.ask_ready() {
+            self.queue.enter(); // on behalf of those for whom the last turn had no buffer
+        }
         for _ in 0..ROUNDS {
             let mut batch = std::mem::take(&mut self.completions);
             self.queue.take(&mut batch);
             batch.drain(..).for_each(|entry| self.handle(&entry, completions));
             self.completions = batch;
-            if !self.receiving.take_asked() {
+            if !self.ask_ready() {
                 break;
             }
             self.queue.enter();
@@ -278,6 +281,9 @@ impl Plane for Ring {
     /// The buffers of the turn should be back: receives that ended for want of one are armed again here.
     fn submit(&mut self) {
         self.rearm();
+        if self.receiving.is_behind() {
+            self.queue.nudge();
+        }
         self.queue.submit();
     }
 

@@ -56,9 +56,7 @@ impl Queue {
     /// descriptor, so an empty request stands in for them.
     pub fn submit(&mut self) {
         if !self.aside.is_empty() {
-            let nudge = opcode::Nop::new().build().user_data(Token::new(Kind::Nudge, 0, 0).to_bits());
-            // SAFETY: the request carries no pointer.
-            unsafe { self.push(&nudge) };
+            self.nudge();
         }
         if !self.ring.submission().is_empty() {
             self.enter();
@@ -71,6 +69,13 @@ impl Queue {
         let held_back = submission.taskrun() || submission.cq_overflow();
         drop(submission);
         held_back || !self.aside.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    /// Makes the descriptor readable.
+    pub fn nudge(&mut self) {
+        let nudge = opcode::Nop::new().build().user_data(Token::new(Kind::Nudge, 0, 0).to_bits());
+        // SAFETY: the request carries no pointer.
+        unsafe { self.push(&nudge) };
     }
 
     /// Takes every completion, also those the kernel holds back: task work to run, or overflow.

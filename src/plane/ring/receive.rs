@@ -9,6 +9,7 @@ use super::table::{Phase, Tier};
 use super::token::{Kind, Token};
 use crate::plane::{Completion, End, Slot};
 use io_uring::{opcode, squeue, types};
+use std::collections::VecDeque;
 
 /// Receives in a row that make a connection hot. Fewer, and a client that says two things at a time flaps between
 /// tiers; more, and a stream pays a poll and a receive per piece for longer.
@@ -39,14 +40,14 @@ pub(super) struct Receiving {
     next: usize,
     /// Open rows with nothing armed for input, waiting until buffers are back.
     unarmed: Vec<Slot>,
-    /// One-shot receives have been queued since the last enter; they complete inside it.
-    asked: bool,
+    /// Idle rows that are readable, oldest first, with their generation: nothing is armed for them. They wait for a buffer each.
+    ready: VecDeque<(Slot, u32)>,
 }
 
 impl Receiving {
     /// Something ended that waits to be armed again.
     pub fn has_unarmed(&self) -> bool {
-        !self.unarmed.is_empty()
+        !self.unarmed.is_empty() || !self.ready.is_empty()
     }
 
     /// There may be connections to demote.
@@ -54,8 +55,9 @@ impl Receiving {
         !self.hot.is_empty()
     }
 
-    pub fn take_asked(&mut self) -> bool {
-        std::mem::take(&mut self.asked)
+    /// Readable connections wait for buffers: there must be a next turn, whatever else happens.
+    pub fn is_behind(&self) -> bool {
+        !self.ready.is_empty()
     }
 }
 
@@ -72,16 +74,33 @@ impl Ring {
         match row.phase {
             Phase::Open if result < 0 => self.end(slot, End::Failed(-result), out),
             Phase::Open => {
+                let generation = row.generation;
+                self.receiving.ready.push_back((slot, generation));
+            }
+            _ => self.release_when_unarmed(slot),
+        }
+    }
+
+    /// Asks for the bytes of readable connections, of as many as there are buffers: when thousands speak at once, each turn must
+    /// cost what it receives and not what still waits. Whether any was asked; they complete in the next enter.
+    pub(super) fn ask_ready(&mut self) -> bool {
+        let mut free = self.pool.free();
+        let mut has_asked = false;
+        while free > 0
+            && let Some((slot, generation)) = self.receiving.ready.pop_front()
+        {
+            let row = self.table.row(slot);
+            if row.phase == Phase::Open && row.generation == generation {
                 let receive = opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0)
                     .buf_group(BUFFER_GROUP)
                     .flags(libc::MSG_DONTWAIT)
                     .build()
                     .flags(squeue::Flags::BUFFER_SELECT);
                 self.arm(Kind::Receive, slot, receive);
-                self.receiving.asked = true;
+                (free, has_asked) = (free - 1, true);
             }
-            _ => self.release_when_unarmed(slot),
         }
+        has_asked
     }
 
     /// A completion of either kind of receive. `last`: the request is over.
@@ -112,7 +131,14 @@ impl Ring {
                 libc::ECANCELED if last => self.fall_idle(slot),
                 errno @ (libc::ENOBUFS | libc::EAGAIN | libc::EINTR) => {
                     self.stats.out_of_buffers += u64::from(errno == libc::ENOBUFS);
-                    if last {
+                    let row = self.table.row(slot);
+                    if last && errno == libc::ENOBUFS && row.tier != Tier::Demoting {
+                        // Takes its turn with the others: armed again, it would only fail again. One receive makes a hot one hot again.
+                        let was_hot = std::mem::replace(&mut row.tier, Tier::Idle) == Tier::Hot;
+                        row.hits = if was_hot { HITS_TO_PROMOTE - 1 } else { row.hits };
+                        let generation = row.generation;
+                        self.receiving.ready.push_back((slot, generation));
+                    } else if last {
                         self.receiving.unarmed.push(slot);
                     }
                 }

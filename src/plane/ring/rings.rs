@@ -251,6 +251,36 @@ mod tests {
         }
     }
 
+    /// Each turn receives as many as there are buffers, and is not charged for those that wait.
+    #[test]
+    fn a_crowd_is_received_in_turns_of_the_buffers() {
+        const CROWD: u32 = 200;
+        let options = RingOptions { slots: CROWD, buffers: 16, buffer_bytes: 64 };
+        let mut rings = Rings::new(&options, 1).expect("a ring");
+        let connect = |slot| {
+            let (peer, socket) = UnixStream::pair().expect("a pair");
+            assert_eq!(rings.adopt(socket.into()).expect("room"), slot);
+            peer
+        };
+        let mut peers: Vec<UnixStream> = (0..CROWD).map(connect).collect();
+        rings.submit();
+        for _ in 0..20 {
+            (0..CROWD).for_each(|slot| say(&mut peers, slot));
+            let mut all = Vec::new();
+            while all.len() < CROWD as usize {
+                let heard = turn(&mut rings);
+                assert!(heard.len() <= 16, "{} with 16 buffers", heard.len());
+                all.extend(heard);
+            }
+            all.sort_unstable();
+            assert_eq!(all, (0..CROWD).collect::<Vec<_>>());
+            fall_quiet(&mut rings);
+        }
+        // Those that have become hot take buffers by themselves, and run out of them once for each message at most.
+        let stats = rings.stats();
+        assert!(stats.promoted > 0 && stats.out_of_buffers <= u64::from(CROWD) * 20, "{stats:?}");
+    }
+
     /// What arrives between `collect` and the sleep, with the poll on its ring armed or fired.
     #[test]
     fn nothing_is_missed_on_the_way_to_sleep() {
