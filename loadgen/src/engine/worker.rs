@@ -50,6 +50,11 @@ pub struct WorkerOutcome {
 
 /// Longest sleep: how stale the worker may find the run's stage.
 const SLEEP_MAX: u64 = 20 * MS;
+/// Receives after which a worker looks whether something is due: a burst of thousands takes milliseconds, which would be missing from
+/// the schedule.
+const RECEIVES_PER_LOOK: usize = 64;
+/// Receive buffers: what one `collect` can bring, and so how long a worker may be deaf to its schedule, some hundred microseconds.
+const BUFFERS: u32 = 128;
 /// Of the plane's housekeeping.
 const TICK: u64 = 100 * MS;
 
@@ -110,9 +115,7 @@ impl<'a> Worker<'a> {
     pub fn new(shared: &'a Shared<'a>, index: u32, connections: Range<u32>) -> Result<Worker<'a>, EngineError> {
         let scenario = shared.scenario;
         let count = connections.len();
-        // Enough for a turn of a busy worker; a worker of idle clients needs little.
-        let buffers = if scenario.traffic.is_empty() { 256 } else { 2_048 };
-        let (options, rings) = super::split::rings(count as u32, buffers);
+        let (options, rings) = super::split::rings(count as u32, BUFFERS);
         let plane = Rings::new(&options, rings).map_err(EngineError::Ring)?;
         let offsets = (0..scenario.layers.len()).map(|layer| match super::is_durable(scenario, layer) {
             true => vec![0; count],
@@ -296,7 +299,13 @@ impl<'a> Worker<'a> {
         let mut completions = Vec::new();
         self.plane.collect(&mut completions);
         let is_quiet = completions.is_empty();
-        completions.drain(..).for_each(|completion| self.completed(completion));
+        for (index, completion) in completions.drain(..).enumerate() {
+            self.completed(completion);
+            if index % RECEIVES_PER_LOOK == RECEIVES_PER_LOOK - 1 {
+                self.send_due();
+                self.flush();
+            }
+        }
         self.send_due();
         self.flush();
         self.plane.submit();
