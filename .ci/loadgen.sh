@@ -18,10 +18,14 @@ judge() {
     const faults = ["lost_durable", "duplicated", "reordered", "foreign", "unanswered", "offset_faults"].filter((k) => i[k] > 0);
     if (i.lost_live > i.skipped_live) faults.push("lost_live");
     const misses = verdict.misses.map((m) => `${m.metric} ${m.measured} (${m.bound})`);
-    if (verdict.outcome === "passed") return console.log(`passed: ${i.delivered} deliveries, ${verdict.met} bounds met`);
-    if (code === "2" && faults.length === 0) return console.log(`not judged, deliveries sound: ${verdict.invalid.join("; ")}`);
-    console.log(`FAILED: ${[...faults, ...misses].join("; ")}`);
-    process.exit(1);' "$1" "$2"
+    if (verdict.outcome === "passed") {
+      console.log(`passed: ${i.delivered} deliveries, ${verdict.met} bounds met`);
+    } else if (code === "2" && faults.length === 0) {
+      console.log(`not judged, deliveries sound: ${verdict.invalid.join("; ")}`);
+    } else {
+      console.log(`FAILED: ${[...faults, ...misses].join("; ")}`);
+      process.exit(1);
+    }' "$1" "$2"
 }
 
 run() {
