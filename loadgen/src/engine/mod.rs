@@ -3,6 +3,7 @@
 //! ```text
 //! mod (run)   splits the clients over workers, starts them, watches stages and seconds, adds everything up
 //! worker      one thread and its rings: what is due, what has come, what is sent; asleep in between
+//! stages      connect, traffic, settle, as a worker goes through them
 //! connect     clients come, are lost, come back      traffic   what is due            receive   what comes in
 //! disturb     storm and churn                        outbox    one send per turn      record    histograms
 //! signals     stages, start, end                     control   stop, progress         link      one client, 12 bytes
@@ -20,6 +21,7 @@ mod receive;
 pub mod record;
 mod signals;
 mod split;
+mod stages;
 mod traffic;
 mod watch;
 mod worker;

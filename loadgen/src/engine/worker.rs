@@ -3,14 +3,14 @@
 //! It does in turns what is due, takes what has come, and sends all of a turn at once. Between turns it sleeps until something
 //! arrives or the next message is due; the time asleep is its reserve, and is reported.
 use super::EngineError;
-use super::clock::{Clock, MS, SECOND, seconds, thread_cpu_ns};
+use super::clock::{Clock, MS, SECOND};
 use super::control::Control;
 use super::disturb::{Disturbances, Random};
 use super::link::{Link, Opening};
 use super::names::Names;
 use super::outbox::Outbox;
 use super::record::{Recorder, Seconds, Totals};
-use super::signals::{Signals, Stage};
+use super::signals::Signals;
 use super::traffic::{Heartbeats, LiveSenders, Publisher, live_senders};
 use crate::check::{Checker, Sent};
 use crate::result::{Counts, Integrity, Timed, WorkerLoad};
@@ -104,11 +104,13 @@ pub struct Worker<'a> {
     pub(super) storm_began_ns: Option<u64>,
     pub(super) random: Random,
     pub(super) fatal: Option<String>,
-    measured: Range<u64>,
+    pub(super) measured: Range<u64>,
+    /// Kept for its allocation.
+    completions: Vec<Completion<<Rings as Plane>::Buffer>>,
     waited_ns: u64,
     second_began_ns: u64,
     next_tick_ns: u64,
-    load: WorkerLoad,
+    pub(super) load: WorkerLoad,
 }
 
 impl<'a> Worker<'a> {
@@ -157,6 +159,7 @@ impl<'a> Worker<'a> {
             random: Worker::new_random(shared.seed, index),
             fatal: None,
             measured: 0..0,
+            completions: Vec::new(),
             waited_ns: 0,
             second_began_ns: 0,
             next_tick_ns: 0,
@@ -187,89 +190,6 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn connect_all(&mut self) -> Result<(), EngineError> {
-        while self.ready < self.links.len() as u32 {
-            self.turn(None)?;
-        }
-        self.shared.signals.arrive(Stage::Connected);
-        while self.shared.signals.go_ns().is_none() {
-            self.turn(None)?;
-        }
-        Ok(())
-    }
-
-    /// Warm-up and measured window.
-    fn traffic_time(&mut self) -> Result<(), EngineError> {
-        let scenario = self.shared.scenario;
-        let times = self.shared.signals.times(&scenario.time).expect("go");
-        let seed = self.shared.seed;
-        self.measured = times.measure_ns..times.until_ns;
-        self.schedule = Some(Schedule::new(scenario, self.connections.clone(), seed, times.go_ns, times.until_ns));
-        self.heartbeats.end_at(times.until_ns);
-        self.recorder.close_links();
-        while self.shared.clock.now_ns() < times.measure_ns && !self.is_stopped() {
-            self.turn(Some(times.measure_ns))?;
-        }
-        let cpu_before = thread_cpu_ns();
-        let begun = self.shared.clock.now_ns();
-        self.recorder.measure(true);
-        if scenario.storm.is_some() || scenario.churn.is_some() {
-            self.recorder.restart_links();
-        }
-        self.disturbances.begin(times.measure_ns, times.until_ns);
-        (self.load.busy_max, self.load.lag_max_ns) = (0.0, 0);
-        while self.shared.clock.now_ns() < times.until_ns && !self.is_stopped() {
-            self.turn(Some(times.until_ns))?;
-        }
-        self.recorder.measure(false);
-        let ended = self.shared.clock.now_ns();
-        self.load.busy = (thread_cpu_ns() - cpu_before) as f64 / (ended - begun).max(1) as f64;
-        self.schedule = None;
-        self.heartbeats.stop();
-        self.disturbances.stop();
-        Ok(())
-    }
-
-    /// Waits for what is under way: first for acks and clients that are still away, then, knowing what all workers have sent,
-    /// for the deliveries.
-    fn settle(&mut self) -> Result<(), EngineError> {
-        let patience = self.shared.clock.now_ns() + seconds(self.shared.scenario.time.settle_s);
-        while self.shared.clock.now_ns() < patience && !self.is_complete_alone() {
-            self.turn(Some(patience))?;
-        }
-        let mut own = Sent::new(self.shared.scenario);
-        std::mem::swap(&mut own, &mut self.sent);
-        self.shared.signals.hand_in(own);
-        while self.shared.signals.all_sent().is_none() {
-            self.turn(None)?;
-        }
-        let patience = self.shared.clock.now_ns() + seconds(self.shared.scenario.time.settle_s);
-        let sent = self.shared.signals.all_sent().expect("just seen");
-        while self.shared.clock.now_ns() < patience && self.checker.outstanding(sent) > 0 {
-            for _ in 0..4 {
-                self.turn(Some(patience))?;
-            }
-        }
-        self.shared.signals.arrive(Stage::Settled);
-        while !self.shared.signals.have_arrived(Stage::Settled) {
-            self.turn(None)?;
-        }
-        Ok(())
-    }
-
-    fn is_complete_alone(&self) -> bool {
-        let is_home =
-            self.ready == self.links.iter().filter(|link| link.state != super::link::State::Gone).count() as u32;
-        is_home && self.unacked.is_empty() && self.links.iter().all(|link| link.unanswered == 0)
-    }
-
-    fn judge(&mut self) -> Integrity {
-        let sent = self.shared.signals.all_sent().expect("settled");
-        let mut integrity = self.checker.finish(sent);
-        integrity.unanswered = self.links.iter().map(|link| u64::from(link.unanswered)).sum();
-        integrity
-    }
-
     pub(super) fn is_measured(&self, now: u64) -> bool {
         self.measured.contains(&now)
     }
@@ -296,7 +216,7 @@ impl<'a> Worker<'a> {
         }
         self.begin_connects(now);
         self.disturb(now);
-        let mut completions = Vec::new();
+        let mut completions = std::mem::take(&mut self.completions);
         self.plane.collect(&mut completions);
         let is_quiet = completions.is_empty();
         for (index, completion) in completions.drain(..).enumerate() {
@@ -306,6 +226,7 @@ impl<'a> Worker<'a> {
                 self.flush();
             }
         }
+        self.completions = completions;
         self.send_due();
         self.flush();
         self.plane.submit();
@@ -337,7 +258,8 @@ impl<'a> Worker<'a> {
             super::outbox::Short::Rest(rest) => shorts.push((slot, rest)),
             super::outbox::Short::Broken => broken.push(slot),
         });
-        for (slot, rest) in shorts {
+        // A client may have gone in the turn that wrote to it: what is left is nobody's, and must not wait for the slot's next owner.
+        for (slot, rest) in shorts.into_iter().filter(|(slot, _)| self.owners[*slot as usize] != u32::MAX) {
             self.unsent_bytes += rest.len() as u64;
             self.unsent_bytes_max = self.unsent_bytes_max.max(self.unsent_bytes);
             self.unsent.insert(slot, rest);
