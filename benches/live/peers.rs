@@ -66,7 +66,7 @@ impl Server {
             }
             Peer::Bun => {
                 let mut command = programs.command(&programs.bun);
-                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/live/peers/bun.js")).arg(port.to_string());
+                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/loadgen/peers/bun.js")).arg(port.to_string());
                 command
             }
             Peer::Floor => {
