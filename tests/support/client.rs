@@ -178,6 +178,11 @@ impl Client {
         }
     }
 
+    /// Makes a room that bears this id; its RoomInfo.
+    pub fn create_room(&mut self, room: &str, kind: &str) -> Value {
+        self.ok("create_room", json!({"roomId": room, "name": "A room", "type": kind}))
+    }
+
     /// Joins and returns the snapshot.
     pub fn join(&mut self, room: &str) -> Value {
         self.join_with(json!({"roomId": room}))
