@@ -71,10 +71,23 @@ mod tests {
         let text = entry(&load("fanout", &Adjust::default()).expect("sound"));
         assert_eq!(
             text,
-            "fanout              1,000 connections     133 messages/s  99,900 deliveries/s   23 s\n    \
-             One room of 1,000, ten senders, 100 live events a second to everyone: 100,000 deliveries a\n    \
-             second.\n"
+            "fanout              1,000 connections      83 messages/s  49,950 deliveries/s   23 s\n    \
+             One room of 1,000, ten senders, 50 live events a second to everyone: 50,000 deliveries a second.\n"
         );
+    }
+
+    #[test]
+    fn long_purposes_are_broken_into_lines_and_kept_whole() {
+        let mut is_broken = false;
+        for builtin in BUILTINS {
+            let scenario = load(builtin.name, &Adjust::default()).expect("sound");
+            let text = entry(&scenario);
+            let purpose: Vec<&str> = text.lines().skip(1).map(str::trim_start).collect();
+            assert_eq!(purpose.join(" "), scenario.about);
+            assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+            is_broken |= purpose.len() > 1;
+        }
+        assert!(is_broken, "one of them is longer than a line");
     }
 
     #[test]
