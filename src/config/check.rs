@@ -1,10 +1,24 @@
 //! Checks beyond type and range: the form of texts, and relations between keys.
-use super::table::Config;
+use super::table::{Config, Ws};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// What `auth.algorithms` may name (R-AUTH-2).
 pub const ALGORITHMS: [&str; 4] = ["HS256", "RS256", "ES256", "EdDSA"];
+
+/// What `ws.deflate` may say.
+const DEFLATE: [&str; 3] = ["off", "ask", "on"];
+
+impl Ws {
+    /// Whether to compress with a client that offers it (R-ENV-3). `is_asked`: its address asks for it.
+    pub fn deflates(&self, is_asked: bool) -> bool {
+        match &*self.deflate {
+            "on" => true,
+            "ask" => is_asked,
+            _ => false,
+        }
+    }
+}
 
 impl Config {
     /// Faults as (key, what is wrong). Empty: the configuration can be used.
@@ -20,6 +34,7 @@ impl Config {
             "http.trusted_proxies",
             self.http.trusted_proxies.iter().try_for_each(|text| parse_network(text).map(drop)),
         );
+        check("ws.deflate", check_one_of(&self.ws.deflate, &DEFLATE));
         check("auth.algorithms", check_algorithms(&self.auth.algorithms));
         check("auth.jwks_url", self.auth.jwks_url.as_deref().map_or(Ok(()), check_jwks_url));
         check("auth.moderator_role", check_roles(&self.auth.admin_role, &self.auth.moderator_role));
@@ -63,6 +78,10 @@ impl Config {
 
 fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
+}
+
+fn check_one_of(text: &str, words: &[&str]) -> Result<(), String> {
+    require(words.contains(&text), || format!("{text:?} is none of {}", words.join(", ")))
 }
 
 /// An address or a network in CIDR form.
@@ -137,6 +156,17 @@ mod tests {
         assert_eq!(Config::default().check(), []);
     }
 
+    #[test]
+    fn compression_is_off_unless_configured_or_asked_for() {
+        let deflates = |text: &str| {
+            let mut config = Config::default();
+            config.set("ws.deflate", text).unwrap();
+            (config.ws.deflates(false), config.ws.deflates(true))
+        };
+        assert!(!Config::default().ws.deflates(true));
+        assert_eq!(["off", "ask", "on"].map(deflates), [(false, false), (false, true), (true, true)]);
+    }
+
     /// The passing value and the one beyond.
     #[test]
     fn pairs() {
@@ -146,6 +176,9 @@ mod tests {
             ("http.allowed_origins", "https://a.example:8443,*", "https://a.example/"),
             ("http.allowed_origins", "http://localhost:3000", "a.example"),
             ("http.allowed_origins", "capacitor://localhost", "https://*.example"),
+            ("ws.deflate", "off", "yes"),
+            ("ws.deflate", "ask", ""),
+            ("ws.deflate", "on", "ON"),
             ("auth.algorithms", "EdDSA", "HS512"),
             ("auth.algorithms", "HS256,RS256", "none"),
             ("auth.algorithms", "ES256", ""),

@@ -31,6 +31,9 @@ table! {
         ping_interval_ms: u64 = 25_000, "ms", "Silence after which the server pings", 1..=DAY_MS;
         pong_timeout_ms: u64 = 20_000, "ms", "Further silence after which the connection closes 4103", 1..=DAY_MS;
         close_timeout_ms: u64 = 5_000, "ms", "How long to wait for the peer's close frame", 1..=DAY_MS;
+        deflate: String = "off".into(), "off, ask, on", "Compression (permessage-deflate) with clients that offer it: never, if their address says ?deflate=1, or always";
+        deflate_min_bytes: u64 = 256, "bytes", "Shorter messages are not compressed", 0..=16_777_216;
+        deflate_level: u64 = 6, "level", "zlib's: 1 is fastest, 9 makes the smallest messages", 1..=9;
     }
     auth Auth (Live) {
         timeout_ms: u64 = 10_000, "ms", "Time for a first auth frame; then close 4001", 1..=DAY_MS;

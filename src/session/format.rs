@@ -22,31 +22,46 @@ pub enum Vocabulary {
 pub enum Framing {
     /// A WebSocket text frame (RFC 6455).
     WebSocket,
+    /// The same with permessage-deflate, and this window to compress with (RFC 7692).
+    Deflated { window_bits: u8 },
 }
 
 impl Format {
     /// What the domain's effects are encoded in, and what a connection on `/ws` gets.
     pub const NATIVE: Format = Format { vocabulary: Vocabulary::Native, framing: Framing::WebSocket };
 
+    /// The native protocol with permessage-deflate.
+    pub fn deflated(window_bits: u8) -> Format {
+        Format { vocabulary: Vocabulary::Native, framing: Framing::Deflated { window_bits } }
+    }
+
+    /// Of permessage-deflate, where it was agreed on.
+    pub fn window_bits(&self) -> Option<u8> {
+        match self.framing {
+            Framing::Deflated { window_bits } => Some(window_bits),
+            Framing::WebSocket => None,
+        }
+    }
+
     /// Bytes of the piece that starts at `bytes[0]`, between which and the next one other pieces may go. `None`: not all of it that
     /// tells is there.
     pub fn frame_len(&self, bytes: &[u8]) -> Option<usize> {
         match self.framing {
-            Framing::WebSocket => ws::frame_len(bytes),
+            Framing::WebSocket | Framing::Deflated { .. } => ws::frame_len(bytes),
         }
     }
 
     /// What proves that the way is open and, where the protocol has an answer, asks for one (R-CONN-3).
     pub fn ping(&self) -> &'static [u8] {
         match self.framing {
-            Framing::WebSocket => &[0x89, 0],
+            Framing::WebSocket | Framing::Deflated { .. } => &[0x89, 0],
         }
     }
 
     /// Appends a close with its code and reason: the last piece. Without a code it answers a close that had none.
     pub fn close(&self, out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
         match self.framing {
-            Framing::WebSocket => ws::close_frame(out, code, reason),
+            Framing::WebSocket | Framing::Deflated { .. } => ws::close_frame(out, code, reason),
         }
     }
 }

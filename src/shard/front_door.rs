@@ -10,7 +10,8 @@ use crate::plane::os::now;
 use crate::session::format::Format;
 use crate::telemetry::HandshakeRefusal;
 use crate::wire::http::{
-    Failure, Head, address_key, bearer_token, check, client_address, origin_allowed, parse_head, write_accept,
+    Failure, Head, address_key, bearer_token, check, client_address, offered_deflate, origin_allowed, parse_head,
+    write_accept,
 };
 use crate::{limits, wire};
 use ipnet::IpNet;
@@ -163,7 +164,7 @@ async fn greet(
             return Err((stream, away));
         }
     }
-    let (response, identity) = match upgrade(&head, is_echo, shard, config) {
+    let (response, format, identity) = match upgrade(&head, is_echo, shard, config) {
         Ok(upgraded) => upgraded,
         Err(away) => return Err((stream, away)),
     };
@@ -173,7 +174,7 @@ async fn greet(
         received: received[head.len()..].to_vec(),
         address: place.address,
         accepted_at_ns,
-        format: Format::NATIVE,
+        format,
         is_echo,
     };
     let result = shard.shard.borrow_mut().open(into_owned_fd(stream), opening);
@@ -219,18 +220,22 @@ fn upgrade(
     is_echo: bool,
     shard: &Rc<Hosted>,
     config: &Config,
-) -> Result<(Vec<u8>, Option<crate::auth::Identity>), TurnedAway> {
+) -> Result<(Vec<u8>, Format, Option<crate::auth::Identity>), TurnedAway> {
     if shard.shard.borrow().is_leaving() {
         return Err(turned_away(HandshakeRefusal::Draining, Failure::unavailable(1)));
     }
-    let upgrade = check(head).map_err(|refused| turned_away(HandshakeRefusal::BadRequest, refused.failure()))?;
+    let mut upgrade = check(head).map_err(|refused| turned_away(HandshakeRefusal::BadRequest, refused.failure()))?;
     if !origin_allowed(head.header("origin"), head.header("host"), &config.http.allowed_origins) {
         return Err(turned_away(HandshakeRefusal::Origin, Failure::origin_forbidden()));
     }
+    if config.ws.deflates(head.query_param("deflate").is_some_and(|value| value == "1")) {
+        upgrade.deflate = offered_deflate(head);
+    }
+    let format = upgrade.deflate.map_or(Format::NATIVE, |deflate| Format::deflated(deflate.window_bits));
     let mut response = Vec::with_capacity(256);
     if is_echo {
         write_accept(&mut response, &upgrade, None);
-        return Ok((response, None));
+        return Ok((response, format, None));
     }
     let credentials = bearer_token(head, &upgrade, config.auth.allow_query_token)
         .map_err(|error| turned_away(HandshakeRefusal::BadToken, error.failure()))?;
@@ -242,7 +247,7 @@ fn upgrade(
         },
     };
     write_accept(&mut response, &upgrade, credentials.protocol);
-    Ok((response, identity))
+    Ok((response, format, identity))
 }
 
 /// Says why and closes.

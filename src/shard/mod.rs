@@ -46,7 +46,7 @@ use crate::session::encode::{Encoder, Native};
 use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
 use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
-use crate::wire::ws::FrameBuffer;
+use crate::wire::ws::{Deflater, FrameBuffer, Inflater};
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
 pub use connections::Opening;
@@ -114,6 +114,9 @@ struct Core<P: Plane> {
     transcoder: Transcoder,
     /// What was transcoded last.
     transcoded: Vec<u8>,
+    inflater: Inflater,
+    /// The compressed message that was read last.
+    inflated: Vec<u8>,
     ids: UlidSource,
 
     /// By the plane's slot.
@@ -170,6 +173,8 @@ impl<P: Plane> Shard<P> {
         // rows that had to move would stop the shard for milliseconds and leave its old place behind.
         let capacity = plane.capacity() as usize;
         let settings = Settings::from(&*parts.config);
+        let ws = &parts.config.ws;
+        let deflater = Deflater::new(ws.deflate_level as u32, ws.deflate_min_bytes as usize);
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
             rooms: Rooms::new(parts.id, (&*parts.config).into()),
@@ -192,8 +197,10 @@ impl<P: Plane> Shard<P> {
                 unknown_key: parts.unknown_key,
                 native,
                 formats: Formats::default(),
-                transcoder: Transcoder::default(),
+                transcoder: Transcoder { deflater },
                 transcoded: Vec::new(),
+                inflater: Inflater::default(),
+                inflated: Vec::new(),
                 ids: parts.ids,
                 conns: Vec::with_capacity(capacity),
                 actives: Slab::new(),

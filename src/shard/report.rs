@@ -33,6 +33,10 @@ impl<P: Plane> Shard<P> {
         core.counters.plane_stale = plane.stale;
         core.counters.plane_adopted = plane.adopted;
         core.counters.plane_released = plane.released;
+        let deflate = core.transcoder.deflater.counts();
+        core.counters.deflate_messages = deflate.messages;
+        core.counters.deflate_bytes_before = deflate.bytes_before;
+        core.counters.deflate_bytes_after = deflate.bytes_after;
         let core = &self.core;
         let is_unauthenticated = |stage| matches!(stage, Stage::Greeting | Stage::SigningIn);
         let private: usize = core.actives.iter().map(|(_, active)| active.outbox.unsent()).sum();

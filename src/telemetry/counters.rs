@@ -130,6 +130,10 @@ counters! {
         bytes_sent "throng_sent_bytes_total" "Bytes taken by the kernel on established connections";
         messages_received "throng_messages_received_total" "Complete client messages";
         messages_invalid "throng_messages_invalid_total" "Client messages that are no valid envelope";
+        messages_inflated "throng_inflate_messages_total" "Client messages that came compressed";
+        deflate_messages "throng_deflate_messages_total" "Messages compressed: a broadcast once for each room, shard and window size";
+        deflate_bytes_before "throng_deflate_input_bytes_total" "Bytes of those messages before";
+        deflate_bytes_after "throng_deflate_output_bytes_total" "Bytes of those messages compressed";
         durable_acked "throng_durable_messages_acknowledged_total" "Messages acknowledged after they were on disk";
         duplicates "throng_durable_messages_duplicate_total" "Messages sent again under a client id already used";
         durable_published "throng_durable_events_published_total" "Durable events published to rooms";

@@ -4,11 +4,13 @@
 //! each room and format in use on a shard; whatever the number of members.
 use super::format::{Format, Framing, Vocabulary};
 use crate::rooms::effects::Class;
-use crate::wire::ws::{self, Opcode};
+use crate::wire::ws::{self, Deflater, Opcode};
 
 /// What transcoding needs, kept warm. One per shard.
 #[derive(Debug, Default)]
-pub struct Transcoder {}
+pub struct Transcoder {
+    pub deflater: Deflater,
+}
 
 impl Transcoder {
     /// Appends to `out` exactly the bytes that a connection of this format is sent for a native message (its JSON, without a frame
@@ -18,6 +20,9 @@ impl Transcoder {
         let _ = class;
         match (&format.vocabulary, &format.framing) {
             (Vocabulary::Native, Framing::WebSocket) => ws::append_frame(out, Opcode::Text, native),
+            (Vocabulary::Native, Framing::Deflated { window_bits }) => {
+                self.deflater.append_frame(out, Opcode::Text, native, *window_bits);
+            }
         }
     }
 }
@@ -102,5 +107,19 @@ mod tests {
         assert_eq!(out, [0x81, 2, b'{', b'}']);
         assert_eq!(Format::NATIVE.frame_len(&out), Some(4));
         assert_eq!(Format::NATIVE.frame_len(Format::NATIVE.ping()), Some(2));
+    }
+
+    #[test]
+    fn the_deflated_format_is_the_native_one_compressed() {
+        let native =
+            br#"{"id":"evt_1","type":"broadcast","data":{"event":"event event event event event"},"timestamp":1}"#;
+        let (mut out, mut transcoder) = (Vec::new(), Transcoder::default());
+        let format = Format::deflated(15);
+        transcoder.transcode(&format, native, Some(Class::Live), &mut out);
+        assert!(out[0] == 0xc1 && out.len() < native.len(), "{out:02x?}");
+        assert_eq!((format.frame_len(&out), format.window_bits()), (Some(out.len()), Some(15)));
+        let mut message = Vec::new();
+        ws::Inflater::default().inflate(ws::payload(&out), &mut message, native.len()).unwrap();
+        assert_eq!(message, native);
     }
 }

@@ -13,4 +13,5 @@ pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};
 pub use token::{Credentials, TokenError, bearer_token};
-pub use upgrade::{Refused, Upgrade, check, write_accept};
+pub(in crate::wire) use upgrade::is_token_byte;
+pub use upgrade::{Refused, Upgrade, check, offered_deflate, write_accept};

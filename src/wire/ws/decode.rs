@@ -8,6 +8,9 @@
 //!   that it interrupts (RFC 6455 5.4 lets it), and is taken off again when the frame is complete:
 //!   `assembly = message so far ++ control_bytes of the control frame`.
 //! * At most `message_bytes_max` + 125 bytes are in `assembly`. Headers promise lengths; memory follows bytes received.
+//! * A compressed message is put together as it comes (of an eighth more bytes, `deflate::compressed_bytes_max`) and handed out
+//!   compressed: what inflates it belongs to the shard, not to the connection, and so does the check of its text.
+use super::deflate::compressed_bytes_max;
 use super::error::WsError;
 use super::header::{self, CLIENT_HEADER_BYTES_MAX, Context, Header, Opcode};
 use super::{close, mask, utf8};
@@ -27,8 +30,8 @@ pub struct Decoder {
     phase: Phase,
     /// 0 between messages; within one, 1 and its empty continuations.
     fragments: u16,
-    /// Whether the current message is text. Meaningful while `fragments > 0`.
-    is_text: bool,
+    /// What the current message is. Meaningful while `fragments > 0`.
+    kind: Kind,
     /// Bytes of an unfinished control frame at the end of `assembly`.
     control_bytes: u8,
     /// Bytes of an unfinished code point at the end of the message in `assembly`, 0 to 3.
@@ -37,6 +40,24 @@ pub struct Decoder {
 
 // A million idle connections hold a million of these.
 const _: () = assert!(size_of::<Decoder>() <= 24);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Binary,
+    Text,
+    DeflatedBinary,
+    DeflatedText,
+}
+
+/// What a connection may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// Bounds one message over all its fragments; of a compressed one, what it inflates to.
+    pub message_bytes_max: usize,
+    /// permessage-deflate was agreed on.
+    pub is_deflate: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Phase {
@@ -61,6 +82,8 @@ pub enum Item {
     Text(Place),
     /// A whole binary message.
     Binary(Place),
+    /// A whole compressed message (RFC 7692), not yet inflated; if it is text, its UTF-8 is yet to be checked.
+    Deflated { is_text: bool, place: Place },
     /// To be answered by a pong with the same payload (5.5.2).
     Ping(Control),
     /// Sign of life; an unasked one is fine (5.5.3).
@@ -76,6 +99,16 @@ pub enum Place {
     Input(Range<usize>),
     /// All of `assembly`. The caller reads it and clears it before the next call.
     Assembly,
+}
+
+impl Place {
+    /// The message, where both of them are.
+    pub fn bytes<'a>(&self, input: &'a [u8], assembly: &'a [u8]) -> &'a [u8] {
+        match self {
+            Place::Input(range) => &input[range.clone()],
+            Place::Assembly => assembly,
+        }
+    }
 }
 
 /// Payload of a control frame; of a close frame, the reason (UTF-8).
@@ -134,7 +167,19 @@ impl Decoder {
         assembly: &mut Vec<u8>,
         message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
-        let result = self.advance(input, cursor, end, assembly, message_bytes_max);
+        self.next_of(input, cursor, end, assembly, Accept { message_bytes_max, is_deflate: false })
+    }
+
+    /// The same for a connection on which compression may have been agreed on.
+    pub fn next_of(
+        &mut self,
+        input: &mut [u8],
+        cursor: &mut usize,
+        end: usize,
+        assembly: &mut Vec<u8>,
+        accept: Accept,
+    ) -> Result<Option<Item>, WsError> {
+        let result = self.advance(input, cursor, end, assembly, accept);
         if matches!(result, Err(_) | Ok(Some(Item::Close { .. }))) {
             *self = Decoder { phase: Phase::Finished, ..Decoder::default() };
             assembly.clear();
@@ -163,12 +208,17 @@ impl Decoder {
         cursor: &mut usize,
         end: usize,
         assembly: &mut Vec<u8>,
-        message_bytes_max: usize,
+        accept: Accept,
     ) -> Result<Option<Item>, WsError> {
         debug_assert!(!self.is_idle() || assembly.is_empty(), "assembly holds something that was not taken");
         loop {
             if let Phase::Header { .. } = self.phase {
-                let context = Context { fragments: self.fragments, assembled_bytes: assembly.len(), message_bytes_max };
+                let context = Context {
+                    fragments: self.fragments,
+                    assembled_bytes: assembly.len(),
+                    message_bytes_max: self.assembled_bytes_max(accept),
+                    is_deflate: accept.is_deflate,
+                };
                 match self.read_header(&input[*cursor..end], cursor, context)? {
                     Some(header) => self.begin_frame(header),
                     None => return Ok(None),
@@ -188,9 +238,9 @@ impl Decoder {
                 _ => Phase::Payload { opcode, is_final, key: mask::rotated(key, take), remaining },
             };
             let item = if opcode.is_control() {
-                self.control_piece(opcode, &input[piece], remaining == 0, assembly, message_bytes_max)?
+                self.control_piece(opcode, &input[piece], remaining == 0, assembly, accept)?
             } else {
-                self.data_piece(input, piece, remaining == 0, is_final, assembly, message_bytes_max)?
+                self.data_piece(input, piece, remaining == 0, is_final, assembly, accept)?
             };
             if item.is_some() || remaining > 0 {
                 return Ok(item);
@@ -232,10 +282,15 @@ impl Decoder {
     }
 
     fn begin_frame(&mut self, header: Header) {
-        let Header { opcode, is_final, key, payload_bytes, .. } = header;
+        let Header { opcode, is_final, is_compressed, key, payload_bytes, .. } = header;
         if !opcode.is_control() {
             if self.fragments == 0 {
-                self.is_text = opcode == Opcode::Text;
+                self.kind = match (opcode, is_compressed) {
+                    (Opcode::Text, false) => Kind::Text,
+                    (Opcode::Text, true) => Kind::DeflatedText,
+                    (_, false) => Kind::Binary,
+                    (_, true) => Kind::DeflatedBinary,
+                };
                 self.fragments = 1;
             } else if payload_bytes == 0 {
                 // Fragments that carry something are bounded by the message's size.
@@ -252,18 +307,18 @@ impl Decoder {
         ends_frame: bool,
         is_final: bool,
         assembly: &mut Vec<u8>,
-        message_bytes_max: usize,
+        accept: Accept,
     ) -> Result<Option<Item>, WsError> {
         let ends_message = ends_frame && is_final;
         let place = if ends_message && assembly.is_empty() {
-            if self.is_text && !utf8::is_valid(&input[piece.clone()]) {
+            if self.kind == Kind::Text && !utf8::is_valid(&input[piece.clone()]) {
                 return Err(WsError::InvalidText);
             }
             Place::Input(piece)
         } else {
             let unchecked = assembly.len() - usize::from(self.utf8_carry);
-            append(assembly, &input[piece], message_bytes_max);
-            if self.is_text {
+            append(assembly, &input[piece], self.assembled_bytes_max(accept));
+            if self.kind == Kind::Text {
                 self.utf8_carry = utf8::check_prefix(&assembly[unchecked..]).map_err(|_| WsError::InvalidText)?;
                 if ends_message && self.utf8_carry > 0 {
                     return Err(WsError::InvalidText);
@@ -275,7 +330,20 @@ impl Decoder {
             return Ok(None);
         }
         self.fragments = 0;
-        Ok(Some(if self.is_text { Item::Text(place) } else { Item::Binary(place) }))
+        Ok(Some(match self.kind {
+            Kind::Text => Item::Text(place),
+            Kind::Binary => Item::Binary(place),
+            Kind::DeflatedText => Item::Deflated { is_text: true, place },
+            Kind::DeflatedBinary => Item::Deflated { is_text: false, place },
+        }))
+    }
+
+    /// What may be in `assembly` of the current message.
+    fn assembled_bytes_max(&self, accept: Accept) -> usize {
+        match self.fragments > 0 && matches!(self.kind, Kind::DeflatedBinary | Kind::DeflatedText) {
+            false => accept.message_bytes_max,
+            true => compressed_bytes_max(accept.message_bytes_max),
+        }
     }
 
     fn control_piece(
@@ -284,12 +352,12 @@ impl Decoder {
         piece: &[u8],
         ends_frame: bool,
         assembly: &mut Vec<u8>,
-        message_bytes_max: usize,
+        accept: Accept,
     ) -> Result<Option<Item>, WsError> {
         if ends_frame && self.control_bytes == 0 {
             return control_item(opcode, piece);
         }
-        append(assembly, piece, message_bytes_max);
+        append(assembly, piece, self.assembled_bytes_max(accept));
         self.control_bytes += piece.len() as u8;
         if !ends_frame {
             return Ok(None);

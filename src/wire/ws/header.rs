@@ -2,6 +2,7 @@
 //!
 //! Every rule is applied as soon as the byte that breaks it is there, in the order of the bytes. So the verdict does
 //! not depend on how the network cut the stream.
+use super::deflate;
 use super::error::{Misbehaviour, WsError};
 use crate::limits::FRAGMENTS_MAX;
 
@@ -12,6 +13,10 @@ pub const CLIENT_HEADER_BYTES_MAX: usize = 14;
 pub const MESSAGE_BYTES_CEILING: usize = u32::MAX as usize;
 
 const CONTROL_BYTES_MAX: u64 = 125;
+
+/// The bits that have a meaning only where an extension gives them one, and the one to which RFC 7692 does.
+const RESERVED: u8 = 0x70;
+pub const RSV1: u8 = 0x40;
 
 const _: () = assert!(FRAGMENTS_MAX < u16::MAX as u32, "the decoder counts fragments in 16 bits");
 
@@ -52,8 +57,10 @@ pub struct Context {
     pub fragments: u16,
     /// Payload bytes of those frames.
     pub assembled_bytes: usize,
-    /// Most payload bytes of a message.
+    /// Most payload bytes of a message, within a compressed one as compressed.
     pub message_bytes_max: usize,
+    /// permessage-deflate was agreed on.
+    pub is_deflate: bool,
 }
 
 /// A frame that is allowed here.
@@ -61,6 +68,8 @@ pub struct Context {
 pub struct Header {
     pub opcode: Opcode,
     pub is_final: bool,
+    /// The first frame of a compressed message (RSV1, RFC 7692 section 6).
+    pub is_compressed: bool,
     pub key: [u8; 4],
     /// Payload bytes.
     pub payload_bytes: u32,
@@ -71,7 +80,8 @@ pub struct Header {
 /// Reads the header at the start of `bytes`. `None`: there is more of it to come, and no objection so far.
 pub fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> {
     let [first, ..] = *bytes else { return Ok(None) };
-    if first & 0x70 != 0 {
+    let is_compressed = first & RESERVED != 0;
+    if is_compressed && !(context.is_deflate && first & RESERVED == RSV1 && matches!(first & 0x0f, 1 | 2)) {
         return Err(Misbehaviour::ReservedBit.into());
     }
     let opcode = Opcode::from_bits(first & 0x0f).ok_or(Misbehaviour::UnknownOpcode)?;
@@ -99,9 +109,11 @@ pub fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> 
         }
         short => (u64::from(short), 2),
     };
-    let payload_bytes = check_size(opcode, payload_bytes, context)?;
+    let bytes_max = context.message_bytes_max;
+    let bytes_max = if is_compressed { deflate::compressed_bytes_max(bytes_max) } else { bytes_max };
+    let payload_bytes = check_size(opcode, payload_bytes, Context { message_bytes_max: bytes_max, ..context })?;
     let Some(key) = bytes.get(length_end..).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
-    Ok(Some(Header { opcode, is_final, key: *key, payload_bytes, header_bytes: length_end as u8 + 4 }))
+    Ok(Some(Header { opcode, is_final, is_compressed, key: *key, payload_bytes, header_bytes: length_end as u8 + 4 }))
 }
 
 /// "The minimal number of bytes MUST be used to encode the length" (5.2).
@@ -137,8 +149,8 @@ fn check_size(opcode: Opcode, payload_bytes: u64, context: Context) -> Result<u3
 mod tests {
     use super::*;
 
-    const START: Context = Context { fragments: 0, assembled_bytes: 0, message_bytes_max: 1 << 20 };
-    const INSIDE: Context = Context { fragments: 1, assembled_bytes: 10, message_bytes_max: 20 };
+    const START: Context = Context { fragments: 0, assembled_bytes: 0, message_bytes_max: 1 << 20, is_deflate: false };
+    const INSIDE: Context = Context { fragments: 1, assembled_bytes: 10, message_bytes_max: 20, is_deflate: false };
 
     /// The verdict at the first prefix that has one; all shorter prefixes must be undecided.
     fn verdict(bytes: &[u8], context: Context) -> (usize, Result<Header, WsError>) {
@@ -160,12 +172,18 @@ mod tests {
     #[test]
     fn reads_the_three_lengths() {
         let (len, header) = verdict(&[0x81, 0x85, 1, 2, 3, 4], START);
-        let expected =
-            Header { opcode: Opcode::Text, is_final: true, key: [1, 2, 3, 4], payload_bytes: 5, header_bytes: 6 };
+        let expected = Header {
+            opcode: Opcode::Text,
+            is_final: true,
+            is_compressed: false,
+            key: [1, 2, 3, 4],
+            payload_bytes: 5,
+            header_bytes: 6,
+        };
         assert_eq!((len, header), (6, Ok(expected)));
         let (len, header) = verdict(&[0x02, 0xfe, 0, 126, 1, 2, 3, 4], START);
         let expected =
-            Header { opcode: Opcode::Binary, is_final: false, key: [1, 2, 3, 4], payload_bytes: 126, header_bytes: 8 };
+            Header { opcode: Opcode::Binary, is_final: false, payload_bytes: 126, header_bytes: 8, ..expected };
         assert_eq!((len, header), (8, Ok(expected)));
         let (len, header) = verdict(&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4], START);
         assert_eq!((len, header.map(|h| h.payload_bytes)), (CLIENT_HEADER_BYTES_MAX, Ok(65_536)));
@@ -193,6 +211,24 @@ mod tests {
         assert_eq!(refused(&[0x81, 0xfe, 0, 125], START), (4, misbehaved(LengthNotMinimal)));
         assert_eq!(refused(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], START), (10, misbehaved(LengthNotMinimal)));
         assert_eq!(refused(&[0x81, 0xff, 0x80], START), (3, misbehaved(LengthTopBit)));
+    }
+
+    /// RFC 7692 section 6.
+    #[test]
+    fn rsv1_is_for_the_first_frame_of_a_data_message_where_it_was_agreed_on() {
+        let agreed = Context { is_deflate: true, ..START };
+        let inside = Context { is_deflate: true, ..INSIDE };
+        for first in [0xc1, 0xc2, 0x41, 0x42] {
+            let header = verdict(&[first, 0x80, 1, 2, 3, 4], agreed).1.unwrap();
+            assert!(header.is_compressed, "{first:02x}");
+        }
+        assert!(!verdict(&[0x81, 0x80, 1, 2, 3, 4], agreed).1.unwrap().is_compressed);
+        for first in [0xc0, 0x40] {
+            assert_eq!(refused(&[first], inside), (1, Misbehaviour::ReservedBit.into()), "{first:02x}");
+        }
+        for first in [0xc8, 0xc9, 0xca, 0xc3, 0xcb, 0xa1, 0x91, 0xe1, 0xd2, 0xf1] {
+            assert_eq!(refused(&[first], agreed), (1, Misbehaviour::ReservedBit.into()), "{first:02x}");
+        }
     }
 
     #[test]
