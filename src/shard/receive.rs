@@ -6,7 +6,7 @@ use crate::base::refusal::{Code, Refusal};
 use crate::limits;
 use crate::plane::{Plane, Received, SLACK_BYTES, Slot};
 use crate::telemetry::DropReason;
-use crate::wire::ws::{self, Accept, Item, Opcode, Place, WsError};
+use crate::wire::ws::{self, Item, Opcode, Place, WsError};
 use std::mem;
 
 impl<P: Plane> Shard<P> {
@@ -36,12 +36,16 @@ impl<P: Plane> Shard<P> {
         };
         let mut cursor = 0;
         loop {
-            let accept = self.core.accept(slot);
+            let limit = self.core.message_bytes_max(slot);
             if assembly.capacity() == 0 && cursor < end {
                 // Only a partial message needs it; from the pool it costs nothing.
                 assembly = self.core.buffers.take();
             }
-            match decoder.next_of(input, &mut cursor, end, &mut assembly, accept) {
+            let result = match self.core.window_bits(slot) {
+                None => decoder.next(input, &mut cursor, end, &mut assembly, limit),
+                Some(_) => decoder.next_deflate(input, &mut cursor, end, &mut assembly, limit),
+            };
+            match result {
                 Ok(None) => break,
                 Ok(Some(item)) => self.item(slot, item, input, &mut assembly),
                 Err(error) => {
@@ -149,11 +153,6 @@ impl<P: Plane> Core<P> {
             Stage::Greeting => self.settings.message_bytes_max.min(limits::UNAUTHENTICATED_MESSAGE_BYTES_MAX),
             _ => self.settings.message_bytes_max,
         }
-    }
-
-    /// What the connection may send now.
-    fn accept(&self, slot: Slot) -> Accept {
-        Accept { message_bytes_max: self.message_bytes_max(slot), is_deflate: self.window_bits(slot).is_some() }
     }
 
     /// Of permessage-deflate, where it was agreed on.

@@ -50,15 +50,6 @@ enum Kind {
     DeflatedText,
 }
 
-/// What a connection may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accept {
-    /// Bounds one message over all its fragments; of a compressed one, what it inflates to.
-    pub message_bytes_max: usize,
-    /// permessage-deflate was agreed on.
-    pub is_deflate: bool,
-}
-
 #[derive(Clone, Debug)]
 enum Phase {
     /// Before or within a frame header, of which `len` bytes came at the end of earlier inputs.
@@ -167,19 +158,33 @@ impl Decoder {
         assembly: &mut Vec<u8>,
         message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
-        self.next_of(input, cursor, end, assembly, Accept { message_bytes_max, is_deflate: false })
+        self.read::<false>(input, cursor, end, assembly, message_bytes_max)
     }
 
-    /// The same for a connection on which compression may have been agreed on.
-    pub fn next_of(
+    /// The same for a connection on which permessage-deflate was agreed on. `message_bytes_max` then bounds what a compressed message
+    /// inflates to, and by that, loosely, itself.
+    pub fn next_deflate(
         &mut self,
         input: &mut [u8],
         cursor: &mut usize,
         end: usize,
         assembly: &mut Vec<u8>,
-        accept: Accept,
+        message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
-        let result = self.advance(input, cursor, end, assembly, accept);
+        self.read::<true>(input, cursor, end, assembly, message_bytes_max)
+    }
+
+    /// `DEFLATE` is a constant, so that what is agreed on with few costs the others nothing.
+    #[inline(always)]
+    fn read<const DEFLATE: bool>(
+        &mut self,
+        input: &mut [u8],
+        cursor: &mut usize,
+        end: usize,
+        assembly: &mut Vec<u8>,
+        message_bytes_max: usize,
+    ) -> Result<Option<Item>, WsError> {
+        let result = self.advance::<DEFLATE>(input, cursor, end, assembly, message_bytes_max);
         if matches!(result, Err(_) | Ok(Some(Item::Close { .. }))) {
             *self = Decoder { phase: Phase::Finished, ..Decoder::default() };
             assembly.clear();
@@ -202,13 +207,13 @@ impl Decoder {
         matches!(self.phase, Phase::Finished)
     }
 
-    fn advance(
+    fn advance<const DEFLATE: bool>(
         &mut self,
         input: &mut [u8],
         cursor: &mut usize,
         end: usize,
         assembly: &mut Vec<u8>,
-        accept: Accept,
+        message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
         debug_assert!(!self.is_idle() || assembly.is_empty(), "assembly holds something that was not taken");
         loop {
@@ -216,11 +221,10 @@ impl Decoder {
                 let context = Context {
                     fragments: self.fragments,
                     assembled_bytes: assembly.len(),
-                    message_bytes_max: self.assembled_bytes_max(accept),
-                    is_deflate: accept.is_deflate,
+                    message_bytes_max: self.assembled_bytes_max::<DEFLATE>(message_bytes_max),
                 };
-                match self.read_header(&input[*cursor..end], cursor, context)? {
-                    Some(header) => self.begin_frame(header),
+                match self.read_header::<DEFLATE>(&input[*cursor..end], cursor, context)? {
+                    Some(header) => self.begin_frame::<DEFLATE>(header),
                     None => return Ok(None),
                 }
             }
@@ -238,9 +242,9 @@ impl Decoder {
                 _ => Phase::Payload { opcode, is_final, key: mask::rotated(key, take), remaining },
             };
             let item = if opcode.is_control() {
-                self.control_piece(opcode, &input[piece], remaining == 0, assembly, accept)?
+                self.control_piece::<DEFLATE>(opcode, &input[piece], remaining == 0, assembly, message_bytes_max)?
             } else {
-                self.data_piece(input, piece, remaining == 0, is_final, assembly, accept)?
+                self.data_piece::<DEFLATE>(input, piece, remaining == 0, is_final, assembly, message_bytes_max)?
             };
             if item.is_some() || remaining > 0 {
                 return Ok(item);
@@ -249,11 +253,16 @@ impl Decoder {
     }
 
     /// The header at the cursor, of which earlier inputs may have brought the beginning.
-    fn read_header(&mut self, unread: &[u8], cursor: &mut usize, context: Context) -> Result<Option<Header>, WsError> {
+    fn read_header<const DEFLATE: bool>(
+        &mut self,
+        unread: &[u8],
+        cursor: &mut usize,
+        context: Context,
+    ) -> Result<Option<Header>, WsError> {
         let Phase::Header { bytes, len } = &mut self.phase else { return Ok(None) };
         let kept = usize::from(*len);
         if kept == 0 {
-            let header = header::parse(unread, context)?;
+            let header = header::parse::<DEFLATE>(unread, context)?;
             match header {
                 Some(header) => *cursor += usize::from(header.header_bytes),
                 None => {
@@ -269,7 +278,7 @@ impl Decoder {
         let fresh = unread.len().min(CLIENT_HEADER_BYTES_MAX - kept);
         joined[..kept].copy_from_slice(&bytes[..kept]);
         joined[kept..kept + fresh].copy_from_slice(&unread[..fresh]);
-        let header = header::parse(&joined[..kept + fresh], context)?;
+        let header = header::parse::<DEFLATE>(&joined[..kept + fresh], context)?;
         match header {
             Some(header) => *cursor += usize::from(header.header_bytes) - kept,
             None => {
@@ -281,11 +290,11 @@ impl Decoder {
         Ok(header)
     }
 
-    fn begin_frame(&mut self, header: Header) {
+    fn begin_frame<const DEFLATE: bool>(&mut self, header: Header) {
         let Header { opcode, is_final, is_compressed, key, payload_bytes, .. } = header;
         if !opcode.is_control() {
             if self.fragments == 0 {
-                self.kind = match (opcode, is_compressed) {
+                self.kind = match (opcode, DEFLATE && is_compressed) {
                     (Opcode::Text, false) => Kind::Text,
                     (Opcode::Text, true) => Kind::DeflatedText,
                     (_, false) => Kind::Binary,
@@ -300,14 +309,14 @@ impl Decoder {
         self.phase = Phase::Payload { opcode, is_final, key, remaining: payload_bytes };
     }
 
-    fn data_piece(
+    fn data_piece<const DEFLATE: bool>(
         &mut self,
         input: &[u8],
         piece: Range<usize>,
         ends_frame: bool,
         is_final: bool,
         assembly: &mut Vec<u8>,
-        accept: Accept,
+        message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
         let ends_message = ends_frame && is_final;
         let place = if ends_message && assembly.is_empty() {
@@ -317,7 +326,7 @@ impl Decoder {
             Place::Input(piece)
         } else {
             let unchecked = assembly.len() - usize::from(self.utf8_carry);
-            append(assembly, &input[piece], self.assembled_bytes_max(accept));
+            append(assembly, &input[piece], self.assembled_bytes_max::<DEFLATE>(message_bytes_max));
             if self.kind == Kind::Text {
                 self.utf8_carry = utf8::check_prefix(&assembly[unchecked..]).map_err(|_| WsError::InvalidText)?;
                 if ends_message && self.utf8_carry > 0 {
@@ -331,33 +340,33 @@ impl Decoder {
         }
         self.fragments = 0;
         Ok(Some(match self.kind {
-            Kind::Text => Item::Text(place),
-            Kind::Binary => Item::Binary(place),
-            Kind::DeflatedText => Item::Deflated { is_text: true, place },
-            Kind::DeflatedBinary => Item::Deflated { is_text: false, place },
+            Kind::DeflatedText if DEFLATE => Item::Deflated { is_text: true, place },
+            Kind::DeflatedBinary if DEFLATE => Item::Deflated { is_text: false, place },
+            Kind::Text | Kind::DeflatedText => Item::Text(place),
+            Kind::Binary | Kind::DeflatedBinary => Item::Binary(place),
         }))
     }
 
     /// What may be in `assembly` of the current message.
-    fn assembled_bytes_max(&self, accept: Accept) -> usize {
-        match self.fragments > 0 && matches!(self.kind, Kind::DeflatedBinary | Kind::DeflatedText) {
-            false => accept.message_bytes_max,
-            true => compressed_bytes_max(accept.message_bytes_max),
+    fn assembled_bytes_max<const DEFLATE: bool>(&self, message_bytes_max: usize) -> usize {
+        match DEFLATE && self.fragments > 0 && matches!(self.kind, Kind::DeflatedBinary | Kind::DeflatedText) {
+            false => message_bytes_max,
+            true => compressed_bytes_max(message_bytes_max),
         }
     }
 
-    fn control_piece(
+    fn control_piece<const DEFLATE: bool>(
         &mut self,
         opcode: Opcode,
         piece: &[u8],
         ends_frame: bool,
         assembly: &mut Vec<u8>,
-        accept: Accept,
+        message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
         if ends_frame && self.control_bytes == 0 {
             return control_item(opcode, piece);
         }
-        append(assembly, piece, self.assembled_bytes_max(accept));
+        append(assembly, piece, self.assembled_bytes_max::<DEFLATE>(message_bytes_max));
         self.control_bytes += piece.len() as u8;
         if !ends_frame {
             return Ok(None);

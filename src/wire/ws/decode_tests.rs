@@ -33,15 +33,15 @@ fn text(payload: &str) -> String {
 
 /// Feeds pieces and describes what came out; an error ends the list.
 fn run(pieces: &[&[u8]]) -> (Vec<String>, Option<WsError>) {
-    run_of(pieces, Accept { message_bytes_max: LIMIT, is_deflate: false })
+    run_of(pieces, false)
 }
 
 /// The same where compression was agreed on.
 fn run_deflate(pieces: &[&[u8]]) -> (Vec<String>, Option<WsError>) {
-    run_of(pieces, Accept { message_bytes_max: LIMIT, is_deflate: true })
+    run_of(pieces, true)
 }
 
-fn run_of(pieces: &[&[u8]], accept: Accept) -> (Vec<String>, Option<WsError>) {
+fn run_of(pieces: &[&[u8]], is_deflate: bool) -> (Vec<String>, Option<WsError>) {
     let mut decoder = Decoder::default();
     let mut assembly = Vec::new();
     let mut seen = Vec::new();
@@ -50,7 +50,11 @@ fn run_of(pieces: &[&[u8]], accept: Accept) -> (Vec<String>, Option<WsError>) {
         let mut cursor = 0;
         let end = input.len();
         loop {
-            match decoder.next_of(&mut input, &mut cursor, end, &mut assembly, accept) {
+            let result = match is_deflate {
+                false => decoder.next(&mut input, &mut cursor, end, &mut assembly, LIMIT),
+                true => decoder.next_deflate(&mut input, &mut cursor, end, &mut assembly, LIMIT),
+            };
+            match result {
                 Ok(None) => break,
                 Ok(Some(item)) => seen.push(describe(item, &input, &mut assembly)),
                 Err(e) => {

@@ -59,8 +59,6 @@ pub struct Context {
     pub assembled_bytes: usize,
     /// Most payload bytes of a message, within a compressed one as compressed.
     pub message_bytes_max: usize,
-    /// permessage-deflate was agreed on.
-    pub is_deflate: bool,
 }
 
 /// A frame that is allowed here.
@@ -77,11 +75,12 @@ pub struct Header {
     pub header_bytes: u8,
 }
 
-/// Reads the header at the start of `bytes`. `None`: there is more of it to come, and no objection so far.
-pub fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> {
+/// Reads the header at the start of `bytes`. `None`: there is more of it to come, and no objection so far. `DEFLATE`:
+/// permessage-deflate was agreed on.
+pub fn parse<const DEFLATE: bool>(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> {
     let [first, ..] = *bytes else { return Ok(None) };
     let is_compressed = first & RESERVED != 0;
-    if is_compressed && !(context.is_deflate && first & RESERVED == RSV1 && matches!(first & 0x0f, 1 | 2)) {
+    if is_compressed && !(DEFLATE && first & RESERVED == RSV1 && matches!(first & 0x0f, 1 | 2)) {
         return Err(Misbehaviour::ReservedBit.into());
     }
     let opcode = Opcode::from_bits(first & 0x0f).ok_or(Misbehaviour::UnknownOpcode)?;
@@ -109,9 +108,13 @@ pub fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> 
         }
         short => (u64::from(short), 2),
     };
-    let bytes_max = context.message_bytes_max;
-    let bytes_max = if is_compressed { deflate::compressed_bytes_max(bytes_max) } else { bytes_max };
-    let payload_bytes = check_size(opcode, payload_bytes, Context { message_bytes_max: bytes_max, ..context })?;
+    let payload_bytes = match DEFLATE && is_compressed {
+        false => check_size(opcode, payload_bytes, context)?,
+        true => {
+            let message_bytes_max = deflate::compressed_bytes_max(context.message_bytes_max);
+            check_size(opcode, payload_bytes, Context { message_bytes_max, ..context })?
+        }
+    };
     let Some(key) = bytes.get(length_end..).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
     Ok(Some(Header { opcode, is_final, is_compressed, key: *key, payload_bytes, header_bytes: length_end as u8 + 4 }))
 }
@@ -149,13 +152,17 @@ fn check_size(opcode: Opcode, payload_bytes: u64, context: Context) -> Result<u3
 mod tests {
     use super::*;
 
-    const START: Context = Context { fragments: 0, assembled_bytes: 0, message_bytes_max: 1 << 20, is_deflate: false };
-    const INSIDE: Context = Context { fragments: 1, assembled_bytes: 10, message_bytes_max: 20, is_deflate: false };
+    const START: Context = Context { fragments: 0, assembled_bytes: 0, message_bytes_max: 1 << 20 };
+    const INSIDE: Context = Context { fragments: 1, assembled_bytes: 10, message_bytes_max: 20 };
 
     /// The verdict at the first prefix that has one; all shorter prefixes must be undecided.
     fn verdict(bytes: &[u8], context: Context) -> (usize, Result<Header, WsError>) {
+        verdict_of::<false>(bytes, context)
+    }
+
+    fn verdict_of<const DEFLATE: bool>(bytes: &[u8], context: Context) -> (usize, Result<Header, WsError>) {
         for len in 0..=bytes.len() {
-            match parse(&bytes[..len], context) {
+            match parse::<DEFLATE>(&bytes[..len], context) {
                 Ok(None) => {}
                 Ok(Some(header)) => return (len, Ok(header)),
                 Err(e) => return (len, Err(e)),
@@ -216,18 +223,17 @@ mod tests {
     /// RFC 7692 section 6.
     #[test]
     fn rsv1_is_for_the_first_frame_of_a_data_message_where_it_was_agreed_on() {
-        let agreed = Context { is_deflate: true, ..START };
-        let inside = Context { is_deflate: true, ..INSIDE };
         for first in [0xc1, 0xc2, 0x41, 0x42] {
-            let header = verdict(&[first, 0x80, 1, 2, 3, 4], agreed).1.unwrap();
+            let header = verdict_of::<true>(&[first, 0x80, 1, 2, 3, 4], START).1.unwrap();
             assert!(header.is_compressed, "{first:02x}");
         }
-        assert!(!verdict(&[0x81, 0x80, 1, 2, 3, 4], agreed).1.unwrap().is_compressed);
+        assert!(!verdict_of::<true>(&[0x81, 0x80, 1, 2, 3, 4], START).1.unwrap().is_compressed);
+        let refused = |bytes: &[u8], context| verdict_of::<true>(bytes, context).1.unwrap_err();
         for first in [0xc0, 0x40] {
-            assert_eq!(refused(&[first], inside), (1, Misbehaviour::ReservedBit.into()), "{first:02x}");
+            assert_eq!(refused(&[first], INSIDE), Misbehaviour::ReservedBit.into(), "{first:02x}");
         }
         for first in [0xc8, 0xc9, 0xca, 0xc3, 0xcb, 0xa1, 0x91, 0xe1, 0xd2, 0xf1] {
-            assert_eq!(refused(&[first], agreed), (1, Misbehaviour::ReservedBit.into()), "{first:02x}");
+            assert_eq!(refused(&[first], START), Misbehaviour::ReservedBit.into(), "{first:02x}");
         }
     }
 

@@ -17,7 +17,7 @@ pub mod mask;
 pub mod utf8;
 
 pub use close::is_valid_close_code;
-pub use decode::{Accept, Control, Decoder, Item, Place};
+pub use decode::{Control, Decoder, Item, Place};
 pub use deflate::{Deflater, Inflater};
 pub use encode::{FrameBuffer, append_deflated_frame, append_frame, close_frame, close_frame_for, frame_len, payload};
 pub use error::{Misbehaviour, WsError};
