@@ -12,7 +12,7 @@
 //!   compressed: what inflates it belongs to the shard, not to the connection, and so does the check of its text.
 use super::deflate::compressed_bytes_max;
 use super::error::WsError;
-use super::header::{self, CLIENT_HEADER_BYTES_MAX, Context, Header, Opcode};
+use super::header::{self, CLIENT_HEADER_BYTES_MAX, Context, Header, Opcode, RSV1};
 use super::{close, mask, utf8};
 use std::fmt;
 use std::ops::Range;
@@ -223,8 +223,9 @@ impl Decoder {
                     assembled_bytes: assembly.len(),
                     message_bytes_max: self.assembled_bytes_max::<DEFLATE>(message_bytes_max),
                 };
+                let is_compressed = DEFLATE && self.first_byte(&input[*cursor..end]) & RSV1 != 0;
                 match self.read_header::<DEFLATE>(&input[*cursor..end], cursor, context)? {
-                    Some(header) => self.begin_frame::<DEFLATE>(header),
+                    Some(header) => self.begin_frame::<DEFLATE>(header, is_compressed),
                     None => return Ok(None),
                 }
             }
@@ -290,8 +291,16 @@ impl Decoder {
         Ok(header)
     }
 
-    fn begin_frame<const DEFLATE: bool>(&mut self, header: Header) {
-        let Header { opcode, is_final, is_compressed, key, payload_bytes, .. } = header;
+    /// Of the header at the cursor, if there is one.
+    fn first_byte(&self, unread: &[u8]) -> u8 {
+        match self.phase {
+            Phase::Header { bytes, len: 1.. } => bytes[0],
+            _ => unread.first().copied().unwrap_or_default(),
+        }
+    }
+
+    fn begin_frame<const DEFLATE: bool>(&mut self, header: Header, is_compressed: bool) {
+        let Header { opcode, is_final, key, payload_bytes, .. } = header;
         if !opcode.is_control() {
             if self.fragments == 0 {
                 self.kind = match (opcode, DEFLATE && is_compressed) {
