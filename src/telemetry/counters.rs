@@ -132,8 +132,8 @@ counters! {
         messages_invalid "throng_messages_invalid_total" "Client messages that are no valid envelope";
         messages_inflated "throng_inflate_messages_total" "Client messages that came compressed";
         deflate_messages "throng_deflate_messages_total" "Messages compressed: a broadcast once for each room, shard and window size";
-        deflate_bytes_before "throng_deflate_input_bytes_total" "Bytes of those messages before";
-        deflate_bytes_after "throng_deflate_output_bytes_total" "Bytes of those messages compressed";
+        deflate_bytes_before "throng_deflate_input_bytes_total" "Bytes of compressed messages before";
+        deflate_bytes_after "throng_deflate_output_bytes_total" "Bytes of compressed messages after";
         durable_acked "throng_durable_messages_acknowledged_total" "Messages acknowledged after they were on disk";
         duplicates "throng_durable_messages_duplicate_total" "Messages sent again under a client id already used";
         durable_published "throng_durable_events_published_total" "Durable events published to rooms";

@@ -90,7 +90,7 @@ fn grow(out: &mut Vec<u8>, deflated_bytes: usize, message_bytes_max: usize) {
     out.reserve_exact(wanted.min(ceiling).saturating_sub(out.len()).max(1));
 }
 
-/// Compresses messages: one context for each window size in use, 260 to 390 KiB each.
+/// Compresses messages: one context for each window size in use, 250 to 375 KiB each.
 #[derive(Debug)]
 pub struct Deflater {
     /// By `window_bits - WINDOW_BITS_MIN`.
