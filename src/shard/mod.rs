@@ -197,7 +197,7 @@ impl<P: Plane> Shard<P> {
                 unknown_key: parts.unknown_key,
                 native,
                 formats: Formats::default(),
-                transcoder: Transcoder { deflater },
+                transcoder: Transcoder { deflater, ..Transcoder::default() },
                 transcoded: Vec::new(),
                 inflater: Inflater::default(),
                 inflated: Vec::new(),

@@ -2,6 +2,8 @@
 //!
 //! The native encoder's layout is fixed, so a message is cut into its parts without being parsed. A broadcast is transcoded once for
 //! each room and format in use on a shard; whatever the number of members.
+pub mod socketio;
+
 use super::format::{Format, Framing, Vocabulary};
 use crate::rooms::effects::Class;
 use crate::wire::ws::{self, Deflater, Opcode};
@@ -10,15 +12,19 @@ use crate::wire::ws::{self, Deflater, Opcode};
 #[derive(Debug, Default)]
 pub struct Transcoder {
     pub deflater: Deflater,
+    pub socketio: socketio::Scratch,
 }
 
 impl Transcoder {
     /// Appends to `out` exactly the bytes that a connection of this format is sent for a native message (its JSON, without a frame
     /// around it). `class` says what was published; `None` is a message for one connection.
     pub fn transcode(&mut self, format: &Format, native: &[u8], class: Option<Class>, out: &mut Vec<u8>) {
-        // Of no consequence to what is sent as it is.
-        let _ = class;
         match (&format.vocabulary, &format.framing) {
+            // Engine.IO compresses nothing unless it is told to, and the front door tells it nowhere.
+            (Vocabulary::SocketIo(to), Framing::WebSocket | Framing::Deflated { .. }) => {
+                to.transcode(native, class, &mut self.socketio, out)
+            }
+            // Of no consequence to what is sent as it is.
             (Vocabulary::Native, Framing::WebSocket) => ws::append_frame(out, Opcode::Text, native),
             (Vocabulary::Native, Framing::Deflated { window_bits }) => {
                 self.deflater.append_frame(out, Opcode::Text, native, *window_bits);
