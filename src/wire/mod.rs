@@ -2,5 +2,6 @@
 pub mod envelope;
 pub mod http;
 pub mod json;
+pub mod sse;
 pub mod tape;
 pub mod ws;

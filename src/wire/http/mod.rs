@@ -2,6 +2,7 @@
 //!
 //! Sans-IO, like all of `wire`. Bodies are not handled here: a request that needs one goes to the services.
 pub mod client_ip;
+pub mod cors;
 pub mod head;
 pub mod origin;
 pub mod response;
@@ -9,6 +10,7 @@ pub mod token;
 pub mod upgrade;
 
 pub use client_ip::{address_key, client_address};
+pub use cors::{CorsHeaders, cors_headers, is_preflight, write_headers, write_preflight};
 pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};

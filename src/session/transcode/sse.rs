@@ -1,0 +1,120 @@
+//! Native messages → server-sent events (R-SSE-1): `event` is the native type, `data` the native data object, and durable events carry
+//! an `id`, the position behind them.
+//!
+//! What was missed comes as the events that it would have been, each with its own id, behind a `room_state` whose `events` are left empty:
+//! a page hears of them by the handlers that it has, and a stream that breaks in between goes on exactly there.
+use super::Parts;
+use super::scan::{Elements, Members, integer, plain};
+use crate::rooms::effects::Class;
+use crate::session::stream::Position;
+use crate::wire::sse::Block;
+
+/// One event of a native message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamEvent<'a> {
+    kind: &'a [u8],
+    /// The data object, in two pieces.
+    data: [&'a [u8]; 2],
+    /// The room, and the position that a reader has in it once it has seen this. None of an event that does not move it.
+    pub position: Option<(&'a [u8], Position)>,
+}
+
+impl<'a> StreamEvent<'a> {
+    /// Appends what is the same in every stream. The id follows, if there is one, and `end`.
+    pub fn begin<'o>(&self, out: &'o mut Vec<u8>) -> Block<'o> {
+        Block::new(out).event(self.kind).data(&self.data)
+    }
+
+    /// A durable event, by what its data says.
+    fn durable(kind: &'a [u8], data: &'a [u8]) -> StreamEvent<'a> {
+        StreamEvent { kind, data: [data, b""], position: Place::of(data).position(0) }
+    }
+}
+
+/// Calls back with each event that a native message becomes: one, or a snapshot and what its reader missed. `class` says what was
+/// published; `None` is a message for one connection.
+pub fn events<'a>(native: &'a [u8], class: Option<Class>, mut each: impl FnMut(StreamEvent<'a>)) {
+    let Some(Parts { kind, data, .. }) = Parts::of(native) else { return };
+    match class {
+        Some(Class::Durable) => each(StreamEvent::durable(kind, data)),
+        None if kind == b"room_state" => snapshot(kind, data, each),
+        _ => each(StreamEvent { kind, data: [data, b""], position: None }),
+    }
+}
+
+/// Appends the events of a stream of one room: their ids are the same for all its readers.
+pub fn transcode(native: &[u8], class: Option<Class>, out: &mut Vec<u8>) {
+    events(native, class, |event| {
+        let block = event.begin(out);
+        match event.position {
+            Some((_, position)) => block.id_of(|out| position.write(out)).end(),
+            None => block.end(),
+        }
+    });
+}
+
+/// Whether this is an error after which the same request may succeed. The commands of a stream are its joins, so a room is missing then.
+pub fn is_retryable_error(native: &[u8]) -> bool {
+    Parts::of(native).is_some_and(|Parts { kind, data, .. }| {
+        kind == b"error" && Members::of(data).any(|(key, value)| key == b"retryable" && value == b"true")
+    })
+}
+
+/// The snapshot stands before what was missed, and so does its id.
+fn snapshot<'a>(kind: &'a [u8], data: &'a [u8], mut each: impl FnMut(StreamEvent<'a>)) {
+    let missed = Members::of(data).find_map(|(key, value)| (key == b"events").then_some(value));
+    let place = Place::of(data);
+    let Some(missed) = missed else {
+        return each(StreamEvent { kind, data: [data, b""], position: place.position(0) });
+    };
+    // The brackets stay: `missed` is a part of `data`.
+    let start = missed.as_ptr() as usize - data.as_ptr() as usize + 1;
+    let (before, after) = (&data[..start], &data[start + missed.len() - 2..]);
+    let count = Elements::of(missed).count() as u64;
+    each(StreamEvent { kind, data: [before, after], position: place.position(count) });
+    for event in Elements::of(missed) {
+        let (mut kind, mut data) = (None, None);
+        for (key, value) in Members::of(event) {
+            match key {
+                b"type" => kind = plain(value),
+                b"data" => data = Some(value),
+                _ => {}
+            }
+        }
+        if let (Some(kind), Some(data)) = (kind, data) {
+            each(StreamEvent::durable(kind, data));
+        }
+    }
+}
+
+/// What an object says of a place in a room's stream.
+#[derive(Default)]
+struct Place<'a> {
+    room: Option<&'a [u8]>,
+    epoch: Option<&'a [u8]>,
+    offset: Option<u64>,
+}
+
+impl<'a> Place<'a> {
+    fn of(data: &'a [u8]) -> Place<'a> {
+        let mut place = Place::default();
+        for (key, value) in Members::of(data) {
+            match key {
+                b"roomId" => place.room = plain(value),
+                b"epoch" => place.epoch = plain(value),
+                b"offset" => place.offset = integer(value),
+                _ => {}
+            }
+        }
+        place
+    }
+
+    /// So many events before it.
+    fn position(&self, before: u64) -> Option<(&'a [u8], Position)> {
+        Some((self.room?, Position::new(self.epoch?, self.offset?.checked_sub(before)?)?))
+    }
+}
+
+#[cfg(test)]
+#[path = "sse/tests.rs"]
+mod tests;
