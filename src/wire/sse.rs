@@ -4,7 +4,7 @@
 //! * Lines end with LF, and every block with an empty line, which occurs nowhere else: `block_len` finds the end of a block by it.
 //! * Whatever bytes a value holds, it cannot end its line: `data` becomes one line for each of its own, and a name or id that would
 //!   need two is left out.
-use super::http::write_headers;
+use super::http::cors::write_headers;
 
 /// A comment without text in a block of its own: it makes no event, and shows that the way is open.
 pub const PING: &[u8] = b":\n\n";

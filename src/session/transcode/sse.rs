@@ -7,6 +7,7 @@ use super::Parts;
 use super::scan::{Elements, Members, integer, plain};
 use crate::rooms::effects::Class;
 use crate::session::stream::Position;
+use crate::wire::json;
 use crate::wire::sse::Block;
 
 /// One event of a native message.
@@ -51,6 +52,16 @@ pub fn transcode(native: &[u8], class: Option<Class>, out: &mut Vec<u8>) {
             None => block.end(),
         }
     });
+}
+
+/// Appends the last event, which stands for a close frame. `reconnect` says whether to come back is of any use.
+pub fn close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
+    let mut data = Vec::with_capacity(96);
+    json::object(&mut data, |data| {
+        data.opt_num("code", code.map(u64::from)).str("reason", reason);
+        data.bool("reconnect", code.is_none_or(|code| matches!(code, 1011 | 4100..=4299)));
+    });
+    Block::new(out).event(b"closed").data(&[&data]).end();
 }
 
 /// Whether this is an error after which the same request may succeed. The commands of a stream are its joins, so a room is missing then.

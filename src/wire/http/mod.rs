@@ -10,7 +10,6 @@ pub mod token;
 pub mod upgrade;
 
 pub use client_ip::{address_key, client_address};
-pub use cors::{CorsHeaders, cors_headers, is_preflight, write_headers, write_preflight};
 pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};
