@@ -123,6 +123,7 @@ counters! {
         accepted "throng_connections_accepted_total" "TCP connections accepted";
         handed_over "throng_connections_handed_over_total" "Connections passed to the service pages";
         upgraded "throng_websocket_upgrades_total" "WebSocket handshakes completed";
+        streams_opened "throng_event_streams_opened_total" "Event streams begun";
         signed_in "throng_sign_ins_total" "Connections that became a user's";
         tokens_refreshed "throng_token_refreshes_total" "Tokens extended on live connections";
         resumed "throng_sessions_resumed_total" "Sessions continued by a resume token";

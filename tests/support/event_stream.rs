@@ -48,6 +48,11 @@ impl EventReader {
         }
     }
 
+    /// As after a stream before, whose last id this was.
+    pub fn start_from(&mut self, last_id: &str) {
+        (self.id_buffer, self.last_id) = (last_id.to_owned(), last_id.to_owned());
+    }
+
     /// A block has begun and not ended.
     pub fn is_in_a_block(&self) -> bool {
         !self.line.is_empty() || !self.data.is_empty() || !self.kind.is_empty() || self.id_buffer != self.last_id

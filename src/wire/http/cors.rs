@@ -14,7 +14,7 @@ const PREFLIGHT_MAX_AGE: &str = "7200";
 ///
 /// An origin that is named, or is the server's own, is named in return and may send credentials (a proxy in front may ask for some). One
 /// that passes by `*` alone reads, but without credentials.
-pub fn cors_headers<'a>(head: &Head<'a>, allowed: &[String]) -> CorsHeaders<'a> {
+pub fn headers_for<'a>(head: &Head<'a>, allowed: &[String]) -> CorsHeaders<'a> {
     let mut headers = CorsHeaders::new();
     // What is answered differs by it, so a cache must keep the answers apart.
     headers.push(("Vary", "Origin"));
@@ -76,7 +76,7 @@ mod tests {
     fn allowed(origin: &str, list: &[&str]) -> Option<(String, bool)> {
         let list: Vec<String> = list.iter().map(|entry| entry.to_string()).collect();
         with_head("GET", &format!("Origin: {origin}\r\n"), |head| {
-            let headers = headers(head, &list);
+            let headers = headers_for(head, &list);
             let value = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
             assert_eq!(value("Vary").as_deref(), Some("Origin"));
             let credentials = value("Access-Control-Allow-Credentials");
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(allowed("https://app.example", &[]), None);
         assert_eq!(allowed("https://app.example", &["https://other.example"]), None);
         assert_eq!(allowed("null", &["https://app.example"]), None);
-        with_head("GET", "", |head| assert_eq!(headers(head, &["*".into()]).as_slice(), [("Vary", "Origin")]));
+        with_head("GET", "", |head| assert_eq!(headers_for(head, &["*".into()]).as_slice(), [("Vary", "Origin")]));
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
         with_head("OPTIONS", lines, |head| {
             assert!(is_preflight(head));
             let mut out = Vec::new();
-            write_preflight(&mut out, &headers(head, &["*".into()]), "GET", "authorization");
+            write_preflight(&mut out, &headers_for(head, &["*".into()]), "GET", "authorization");
             let mut headers = [httparse::EMPTY_HEADER; 16];
             let mut response = httparse::Response::new(&mut headers);
             assert_eq!(response.parse(&out).unwrap().unwrap(), out.len());
