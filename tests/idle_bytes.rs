@@ -1,5 +1,6 @@
 //! What an idle connection costs in user memory, counted by a counting allocator rather than read from the process: a shard with
-//! simulated sockets and the in-memory store, every connection signed in as its own user and in one room of a hundred.
+//! simulated sockets and the in-memory store, every connection signed in as its own user and in one room of a hundred: WebSockets, and
+//! event streams.
 //!
 //! Counts the bytes asked for, so it is exact and repeatable; what the allocator adds (size classes, pages partly used) is measured over
 //! a real process in `idle_memory.rs`.
@@ -16,6 +17,7 @@ use throng::config::Config;
 use throng::ids::UlidSource;
 use throng::plane::{ClientId, Faults, SimNet, SimOptions};
 use throng::session::format::Format;
+use throng::session::stream::StreamRequest;
 use throng::shard::mail::Mail;
 use throng::shard::mesh::Mesh;
 use throng::shard::{Addresses, Opening, Parts, Shard, Totals};
@@ -170,14 +172,23 @@ impl World {
     }
 
     /// Connects users up to this many, each joining its room of a hundred.
-    fn grow_to(&mut self, total: usize) {
+    fn grow_to(&mut self, total: usize, transport: Transport) {
         let first = self.clients.borrow().len();
         for number in first..total {
             let (socket, opening, client) = self.connect(number);
-            assert!(self.shard.open(socket, opening).is_ok());
-            let room = number / 100;
-            let join = format!(r#"{{"id":"j","type":"join_room","data":{{"roomId":"room-{room}"}}}}"#);
-            self.net.client_write(client, &masked(join.as_bytes()));
+            let room = format!("room-{}", number / 100);
+            match transport {
+                Transport::WebSocket => {
+                    assert!(self.shard.open(socket, opening).is_ok());
+                    let join = format!(r#"{{"id":"j","type":"join_room","data":{{"roomId":"{room}"}}}}"#);
+                    self.net.client_write(client, &masked(join.as_bytes()));
+                }
+                Transport::EventStream => {
+                    let request = StreamRequest::new([room], None).expect("a room");
+                    let opening = Opening { format: Format::STREAM, ..opening };
+                    assert!(self.shard.open_stream(socket, opening, &request).is_ok());
+                }
+            }
             self.clients.borrow_mut().push(client);
             if number % 20 == 19 {
                 self.run();
@@ -212,13 +223,27 @@ fn net_bytes(few: usize, many: usize) -> i64 {
     BYTES.load(Relaxed) - bytes
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    WebSocket,
+    EventStream,
+}
+
+/// One test, since all that runs at the same time is counted.
 #[test]
 fn an_idle_connection_costs_little_user_memory() {
+    let plain = bytes_of(Transport::WebSocket);
+    let stream = bytes_of(Transport::EventStream);
+    // A stream of one room has nothing that a WebSocket has not.
+    assert!((stream - plain).abs() <= 1.0, "{stream:.1} bytes per event stream, {plain:.1} per WebSocket");
+}
+
+fn bytes_of(transport: Transport) -> f64 {
     let (few, many) = (1_000, 5_000);
     let mut world = World::new(6_000);
-    world.grow_to(few);
+    world.grow_to(few, transport);
     let (bytes, counts) = (BYTES.load(Relaxed), blocks());
-    world.grow_to(many);
+    world.grow_to(many, transport);
     let grown = BYTES.load(Relaxed) - bytes - net_bytes(few, many);
     let per_connection = grown as f64 / (many - few) as f64;
     assert_eq!(world.shard.active_connections(), 0, "an idle connection holds a side record");
@@ -231,6 +256,7 @@ fn an_idle_connection_costs_little_user_memory() {
             );
         }
     }
-    println!("{per_connection:.1} bytes per connection in all");
-    assert!(per_connection <= BYTES_MAX, "{per_connection:.1} bytes per idle connection");
+    println!("{transport:?}: {per_connection:.1} bytes per connection in all");
+    assert!(per_connection <= BYTES_MAX, "{per_connection:.1} bytes per idle connection, {transport:?}");
+    per_connection
 }
