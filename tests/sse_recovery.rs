@@ -9,10 +9,11 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use stream::Stream;
+use stream::{Stream, request};
 use support::{Client, PATIENCE, Server, Settings, connect_from, connect_narrow, eventually, random, source_address};
 
 fn tcp(server: &Server) -> TcpStream {
@@ -176,6 +177,17 @@ fn what_cannot_be_recovered_is_said_to_be_not() {
     for id in ["nonsense", "EPOCH:1", &start.replace(":0", ":99")] {
         assert_eq!(state("a", id, "a").0["recovered"], false, "{id}");
     }
+    // Where no header can be set, the query has it; a header overrules it.
+    let ask = |query: &str, headers: &[(&str, &str)]| {
+        let bearer = format!("Bearer {token}");
+        let mut socket = tcp(&server);
+        socket.write_all(request(query, &[&[("Authorization", &*bearer)], headers].concat()).as_bytes()).unwrap();
+        Stream::on(socket).event("room_state").0["recovered"].clone()
+    };
+    let query = format!("rooms=a&lastEventId={}", id.replace(':', "%3A"));
+    assert_eq!(ask(&query, &[]), true);
+    assert_eq!(ask(&query, &[("Last-Event-ID", "")]), true);
+    assert_eq!(ask(&query, &[("Last-Event-ID", "E:1")]), false);
     // The place in one room is none in another, nor in another order of rooms.
     assert_eq!(state("b", &start, "b").0["recovered"], false);
     let (_, both) = state("a,b", &id, "b");

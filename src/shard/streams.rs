@@ -17,7 +17,7 @@ use crate::session::transcode::sse;
 use crate::telemetry::DropReason;
 use crate::wire::sse::Block;
 use crate::wire::ws;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::mem;
 
 /// What streams of several rooms need beyond their connection's record.

@@ -117,7 +117,8 @@ fn decide(head: &Head<'_>, shard: &Rc<Hosted>, config: &Config) -> Result<Accept
         let failure = Failure::of(400, Code::InvalidFormat, "A request for events has no body");
         return Err(refuse(HandshakeRefusal::BadRequest, failure));
     }
-    let last_id = head.header("last-event-id").map(Into::into).or_else(|| head.query_param("lastEventId"));
+    let last_id = head.header("last-event-id").filter(|id| !id.is_empty()).map(Into::into);
+    let last_id = last_id.or_else(|| head.query_param("lastEventId"));
     let request = StreamRequest::new(head.query_params("rooms"), last_id.as_deref())
         .map_err(|bad| refuse(HandshakeRefusal::BadRequest, bad.failure()))?;
     // Nothing is offered: subprotocols are a WebSocket's.
