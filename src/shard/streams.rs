@@ -5,7 +5,8 @@
 //! each durable event carries the positions of all of them, which are no other reader's: it gets its events by its outbox, one copy each.
 //!
 //! EventSource never stops by itself once it was let in: whatever the stream ends with, it comes back after `retry`.
-use super::conn::{NONE, flag};
+use super::conn::flag;
+use super::connections::Outboxes;
 use super::{Core, Opening, Shard};
 use crate::base::close::CloseCode;
 use crate::ids::ConnRef;
@@ -154,11 +155,8 @@ impl<P: Plane> Core<P> {
     /// A reader that stopped reading has so much unsent that no more may come (R-CONN-5).
     fn has_no_room(&self, slot: Slot, more: u64) -> bool {
         let (conn, limit) = (&self.conns[slot as usize], self.settings.out_queue_bytes);
-        let unsent = match conn.active {
-            NONE => 0,
-            active => self.actives[active as usize].outbox.unsent() as u64,
-        };
-        conn.has(flag::BLOCKED) && limit != 0 && unsent + more > limit
+        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
+        conn.has(flag::BLOCKED) && limit != 0 && outboxes.waiting(conn, limit) + more > limit
     }
 
     /// What the client of a stream sends is thrown away, and too much of it ends the stream. Counted where other connections have the
