@@ -35,7 +35,8 @@ impl Format {
     pub const NATIVE: Format = Format { vocabulary: Vocabulary::Native, framing: Framing::WebSocket };
 
     /// An event stream of one room: its ids are those of the room.
-    pub const STREAM: Format = Format { vocabulary: Vocabulary::Stream { has_own_ids: false }, framing: Framing::Block };
+    pub const STREAM: Format =
+        Format { vocabulary: Vocabulary::Stream { has_own_ids: false }, framing: Framing::Block };
 
     /// An event stream of several rooms.
     pub const STREAM_OF_SEVERAL: Format =

@@ -223,8 +223,11 @@ mod tests {
         Position::new(epoch.as_bytes(), offset).unwrap()
     }
 
+    /// Epoch and offset.
+    type Recover = Option<(String, u64)>;
+
     /// Id, room and position asked for of each join, as the decoder reads them.
-    fn joins(request: &StreamRequest) -> Vec<(String, String, Option<(String, u64)>)> {
+    fn joins(request: &StreamRequest) -> Vec<(String, String, Recover)> {
         let joins = request.joins().map(|mut message| {
             let len = message.len();
             message.resize(len + PADDING_BYTES, 0);
@@ -240,7 +243,7 @@ mod tests {
         joins.collect()
     }
 
-    fn recover(request: &StreamRequest) -> Vec<Option<(String, u64)>> {
+    fn recover(request: &StreamRequest) -> Vec<Recover> {
         joins(request).into_iter().map(|(.., recover)| recover).collect()
     }
 
@@ -290,10 +293,10 @@ mod tests {
             ["x", "E1", "E1:", "E1:-1", "E1:+1", "E1:1.0", ":1", "E 1:1", "E1:9007199254740992", &long, "E\"1:1", "é:1"]
         {
             let request = request("a", Some(id));
-            assert_eq!(recover(&request), [nothing.clone()], "{id}");
+            assert_eq!(recover(&request), std::slice::from_ref(&nothing), "{id}");
             assert_eq!(id_of(&request.positions()), "-", "{id}");
         }
-        assert_eq!(recover(&request("a,b", Some("E1:7"))), [Some(("E1".into(), 7)), nothing.clone()]);
+        assert_eq!(recover(&request("a,b", Some("E1:7"))), [Some(("E1".into(), 7)), nothing]);
         assert_eq!(recover(&request("a", Some("E1:7,E2:8"))), [Some(("E1".into(), 7))]);
         assert_eq!(recover(&request("a", Some("E1:9007199254740991"))), [Some(("E1".into(), 9007199254740991))]);
         assert_eq!(recover(&request("a", Some(""))), [None]);
