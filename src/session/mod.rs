@@ -7,5 +7,6 @@ pub mod command;
 pub mod decode;
 pub mod encode;
 pub mod format;
+pub mod socketio;
 pub mod stream;
 pub mod transcode;

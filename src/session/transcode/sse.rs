@@ -4,11 +4,10 @@
 //! What was missed comes as the events that it would have been, each with its own id, behind a `room_state` whose `events` are left empty:
 //! a page hears of them by the handlers that it has, and a stream that breaks in between goes on exactly there.
 use super::Parts;
-use super::scan::{Elements, Members, integer, plain};
 use crate::rooms::effects::Class;
 use crate::session::stream::Position;
-use crate::wire::json;
 use crate::wire::sse::Block;
+use crate::wire::{json, raw};
 
 /// One event of a native message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,28 +66,28 @@ pub fn close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
 /// Whether this is an error after which the same request may succeed. The commands of a stream are its joins, so a room is missing then.
 pub fn is_retryable_error(native: &[u8]) -> bool {
     Parts::of(native).is_some_and(|Parts { kind, data, .. }| {
-        kind == b"error" && Members::of(data).any(|(key, value)| key == b"retryable" && value == b"true")
+        kind == b"error" && members(data).any(|(key, value)| key == b"\"retryable\"" && value == b"true")
     })
 }
 
 /// The snapshot stands before what was missed, and so does its id.
 fn snapshot<'a>(kind: &'a [u8], data: &'a [u8], mut each: impl FnMut(StreamEvent<'a>)) {
-    let missed = Members::of(data).find_map(|(key, value)| (key == b"events").then_some(value));
     let place = Place::of(data);
-    let Some(missed) = missed else {
+    let missed = raw::members(data).find(|(key, _)| &data[key.clone()] == b"\"events\"");
+    let Some((_, missed)) = missed else {
         return each(StreamEvent { kind, data: [data, b""], position: place.position(0) });
     };
-    // The brackets stay: `missed` is a part of `data`.
-    let start = missed.as_ptr() as usize - data.as_ptr() as usize + 1;
-    let (before, after) = (&data[..start], &data[start + missed.len() - 2..]);
-    let count = Elements::of(missed).count() as u64;
-    each(StreamEvent { kind, data: [before, after], position: place.position(count) });
-    for event in Elements::of(missed) {
+    // The brackets stay.
+    let without = [&data[..missed.start + 1], &data[missed.end - 1..]];
+    let missed = &data[missed];
+    let count = raw::elements(missed).count() as u64;
+    each(StreamEvent { kind, data: without, position: place.position(count) });
+    for event in raw::elements(missed) {
         let (mut kind, mut data) = (None, None);
-        for (key, value) in Members::of(event) {
+        for (key, value) in members(&missed[event]) {
             match key {
-                b"type" => kind = plain(value),
-                b"data" => data = Some(value),
+                b"\"type\"" => kind = plain(value),
+                b"\"data\"" => data = Some(value),
                 _ => {}
             }
         }
@@ -96,6 +95,22 @@ fn snapshot<'a>(kind: &'a [u8], data: &'a [u8], mut each: impl FnMut(StreamEvent
             each(StreamEvent::durable(kind, data));
         }
     }
+}
+
+/// Raw keys and values.
+fn members(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    raw::members(object).map(|(key, value)| (&object[key], &object[value]))
+}
+
+/// The content of a raw string that holds no escape: names and ids of ours.
+fn plain(value: &[u8]) -> Option<&[u8]> {
+    let content = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    memchr::memchr(b'\\', content).is_none().then_some(content)
+}
+
+/// A raw integer.
+fn integer(value: &[u8]) -> Option<u64> {
+    str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// What an object says of a place in a room's stream.
@@ -109,11 +124,11 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn of(data: &'a [u8]) -> Place<'a> {
         let mut place = Place::default();
-        for (key, value) in Members::of(data) {
+        for (key, value) in members(data) {
             match key {
-                b"roomId" => place.room = plain(value),
-                b"epoch" => place.epoch = plain(value),
-                b"offset" => place.offset = integer(value),
+                b"\"roomId\"" => place.room = plain(value),
+                b"\"epoch\"" => place.epoch = plain(value),
+                b"\"offset\"" => place.offset = integer(value),
                 _ => {}
             }
         }
