@@ -140,7 +140,10 @@ impl<P: Plane> Core<P> {
         conn.kind.set_format(format);
         conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
-        self.counters.upgraded += 1;
+        match opening.format.is_stream() {
+            true => self.counters.streams_opened += 1,
+            false => self.counters.upgraded += 1,
+        }
         self.open += 1;
         let handshake_ns = self.plane.now().mono_ns.saturating_sub(opening.accepted_at_ns);
         self.histograms.handshake.saturating_record(handshake_ns);
@@ -159,10 +162,14 @@ impl<P: Plane> Core<P> {
         if code == CloseCode::SlowConsumer {
             self.drop_unsent_frames(slot);
         }
+        let is_stream = self.is_stream(slot);
+        if is_stream {
+            self.append_retry_for(slot, code);
+        }
         self.append_close(slot, Some(code.number()), code.reason());
         self.begin_closing(slot);
-        if code.number() < 4000 && code != CloseCode::Normal {
-            // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7).
+        if is_stream || code.number() < 4000 && code != CloseCode::Normal {
+            // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7), that of a stream has no word for it.
             self.conns[slot as usize].flags |= flag::LAST_WORDS;
         }
     }
@@ -210,6 +217,9 @@ impl<P: Plane> Core<P> {
         }
         conn.stage = Stage::Closed;
         conn.flags &= flag::DIRTY;
+        if !conn.kind.is_native() {
+            self.streams.forget(slot);
+        }
         if conn.active != NONE {
             let active = self.actives.remove(std::mem::replace(&mut conn.active, NONE) as usize);
             self.buffers.give_back(active.assembly);

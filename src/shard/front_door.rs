@@ -2,6 +2,8 @@
 //!
 //! Bounded before anything is believed: the number of connections, those not signed in, per address, the size of a head and the time
 //! for it (R-CONN-2). Whatever was counted is released again by `Place` unless the connection is opened.
+mod events;
+
 use super::host::Hosted;
 use super::{Addresses, Opening, Refused, Totals};
 use crate::config::Config;
@@ -150,7 +152,7 @@ async fn greet(
     }
     let Ok(Some(head)) = parse_head(&received) else { return Ok(()) };
     let is_echo = door.is_dev && head.path() == "/echo";
-    if head.path() != "/ws" && !is_echo {
+    if head.path() != "/ws" && head.path() != events::PATH && !is_echo {
         drop(place);
         let stream = std::net::TcpStream::from(into_owned_fd(stream));
         if !(door.services)(stream, received, peer) {
@@ -163,6 +165,10 @@ async fn greet(
         if let Err(away) = count_address(&mut place, address_key(client), accepted_at_ns) {
             return Err((stream, away));
         }
+    }
+    if head.path() == events::PATH {
+        events::greet(stream, place, &head, &received[head.len()..], accepted_at_ns, shard, config).await;
+        return Ok(());
     }
     let (response, format, identity) = match upgrade(&head, is_echo, shard, config) {
         Ok(upgraded) => upgraded,
@@ -251,9 +257,14 @@ fn upgrade(
 }
 
 /// Says why and closes.
-async fn turn_away(mut stream: TcpStream, failure: &Failure) {
+async fn turn_away(stream: TcpStream, failure: &Failure) {
     let mut response = Vec::new();
     failure.write(&mut response);
+    say(stream, response).await;
+}
+
+/// Answers and closes.
+async fn say(mut stream: TcpStream, response: Vec<u8>) {
     let farewell = async {
         let _ = stream.write_all(response).await;
         let _ = stream.shutdown().await;

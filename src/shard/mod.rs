@@ -29,6 +29,7 @@ mod report;
 mod room_timers;
 mod settings;
 mod sign_in;
+mod streams;
 mod totals;
 mod turn;
 mod users;
@@ -45,7 +46,7 @@ use crate::rooms::effects::RoomTimer;
 use crate::session::encode::{Encoder, Native};
 use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
-use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
+use crate::telemetry::{AuthFailure, Counters, HandshakeRefusal, ShardHistograms};
 use crate::wire::ws::{Deflater, FrameBuffer, Inflater};
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
@@ -61,6 +62,7 @@ use room_timers::RoomTimers;
 use settings::Settings;
 use slab::Slab;
 use std::sync::Arc;
+use streams::Streams;
 pub use totals::Totals;
 use users::Users;
 use wheel::Wheel;
@@ -131,6 +133,7 @@ struct Core<P: Plane> {
     wheel: Wheel,
     expired: Vec<u32>,
     fanout: Fanout,
+    streams: Streams,
     deliveries: Deliveries,
     frame: FrameBuffer,
     users: Users,
@@ -211,6 +214,7 @@ impl<P: Plane> Shard<P> {
                 wheel: Wheel::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
+                streams: Streams::default(),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
                 users: Users::default(),
@@ -276,6 +280,11 @@ impl<P: Plane> Shard<P> {
     /// Counts a handshake that did not become a connection.
     pub fn count_refused(&mut self, reason: HandshakeRefusal) {
         self.core.counters.handshakes_refused.add(reason, 1);
+    }
+
+    /// Counts a request that brought no token where one was needed.
+    pub fn count_auth_failure(&mut self, failure: AuthFailure) {
+        self.core.counters.auth_failures.add(failure, 1);
     }
 
     /// For hosts: the plane's own handle.

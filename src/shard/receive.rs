@@ -20,6 +20,9 @@ impl<P: Plane> Shard<P> {
     /// Reads `input[..end]`, behind which there is slack.
     pub(super) fn read(&mut self, slot: Slot, input: &mut [u8], end: usize) {
         let core = &mut self.core;
+        if core.is_stream(slot) {
+            return core.ignore_input(slot, end);
+        }
         let conn = &mut core.conns[slot as usize];
         conn.heard = core.tick;
         conn.flags &= !flag::PINGED;

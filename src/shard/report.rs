@@ -10,6 +10,7 @@ use crate::telemetry::ShardReport;
 pub struct Residue {
     pub active_connections: usize,
     pub subscriptions: usize,
+    pub streams: usize,
     pub local_rooms: usize,
     pub connection_timers: usize,
     pub room_rows: usize,
@@ -70,6 +71,7 @@ impl<P: Plane> Shard<P> {
         Residue {
             active_connections: core.actives.len(),
             subscriptions: core.fanout.subscriptions.len(),
+            streams: core.streams.len(),
             local_rooms: core.fanout.rooms.len(),
             connection_timers: core.wheel.len(),
             room_rows: self.rooms.row_count(),

@@ -123,6 +123,7 @@ counters! {
         accepted "throng_connections_accepted_total" "TCP connections accepted";
         handed_over "throng_connections_handed_over_total" "Connections passed to the service pages";
         upgraded "throng_websocket_upgrades_total" "WebSocket handshakes completed";
+        streams_opened "throng_event_streams_opened_total" "Event streams begun";
         signed_in "throng_sign_ins_total" "Connections that became a user's";
         tokens_refreshed "throng_token_refreshes_total" "Tokens extended on live connections";
         resumed "throng_sessions_resumed_total" "Sessions continued by a resume token";
@@ -140,7 +141,7 @@ counters! {
         live_published "throng_live_events_published_total" "Live events published to rooms";
         frames_delivered "throng_frames_delivered_total" "Room frames handed to the kernel, one for each member";
         rate_limited "throng_rate_limited_total" "Commands over a rate limit";
-        pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence";
+        pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence, and comments on event streams";
         mesh_sent "throng_mesh_messages_sent_total" "Messages to other shards";
         mesh_received "throng_mesh_messages_received_total" "Messages from other shards";
         plane_enters "throng_plane_enters_total" "System calls into the ring";

@@ -54,6 +54,7 @@ labels! {
         StoreQueueFull "store_queue_full" "Command refused as overloaded: the queue of the store was full";
         ParkedFull "parked_full" "Command refused as overloaded: too many already wait for the same room";
         Gone "gone" "Event or answer for a connection that had ended meanwhile";
+        StreamInput "stream_input" "Bytes from the client of an event stream: thrown away";
         Leaving "leaving" "Client message that came after `server_closing`: not taken up";
     }
 
@@ -67,7 +68,7 @@ labels! {
         Draining "draining" "HTTP 503: the server is closing";
         HeadTimeout "head_timeout" "No complete HTTP head within `http.head_timeout_ms`";
         HeadTooBig "head_too_big" "HTTP 431: head over 16384 bytes or too many headers";
-        BadRequest "bad_request" "HTTP 400 or 426: not HTTP, or not a WebSocket handshake";
+        BadRequest "bad_request" "HTTP 400, 405 or 426: not HTTP, not a WebSocket handshake, or no request for an event stream";
         BadToken "bad_token" "HTTP 401: the request carried a token that does not hold";
         NotFound "not_found" "HTTP 404: no such path";
     }
