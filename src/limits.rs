@@ -26,6 +26,10 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
 /// Headers in one HTTP head. More: 431. Browsers send about 20.
 pub const HTTP_HEADERS_MAX: usize = 64;
 
+/// Bytes of the client in a TLS handshake. A ClientHello is under 2 KiB, with post-quantum key shares too, and what follows it under
+/// 200 bytes; rustls would read messages of up to 64 KiB. More: the handshake has failed.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 65_536;
+
 /// JSON nesting (R-ENV-3). Deeper: `invalid_format`.
 pub const JSON_DEPTH_MAX: usize = 32;
 
