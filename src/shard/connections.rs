@@ -177,6 +177,20 @@ impl<P: Plane> Core<P> {
         self.mark_dirty(slot);
     }
 
+    /// Nothing may be said any more but the end of the stream, which goes out behind what is on its way: the peer has ended its own, or
+    /// broken the protocol below this one.
+    pub(super) fn hang_up(&mut self, slot: Slot) {
+        if self.conns[slot as usize].is_live() {
+            self.leave(slot, Ending::Lost, true);
+            if self.conns[slot as usize].active != NONE {
+                self.active(slot).outbox = Default::default();
+            }
+            self.begin_closing(slot);
+        }
+        self.conns[slot as usize].flags |= flag::LAST_WORDS;
+        self.mark_dirty(slot);
+    }
+
     /// The transport is gone.
     pub(super) fn ended(&mut self, slot: Slot, cause: End) {
         if self.conns[slot as usize].is_live() {
@@ -213,6 +227,9 @@ impl<P: Plane> Core<P> {
             let active = self.actives.remove(std::mem::replace(&mut conn.active, NONE) as usize);
             self.buffers.give_back(active.assembly);
             self.buffers.give_back(active.outbox.bytes);
+        }
+        if conn.kind.is_tls() {
+            self.secured.remove(slot);
         }
         self.wheel.cancel(slot);
         self.plane.close(slot);

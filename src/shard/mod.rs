@@ -25,6 +25,7 @@ pub mod mail;
 pub mod mesh;
 mod post;
 mod receive;
+mod records;
 mod report;
 mod room_timers;
 mod settings;
@@ -46,6 +47,7 @@ use crate::session::encode::{Encoder, Native};
 use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
 use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
+use crate::tls::Session;
 use crate::wire::ws::FrameBuffer;
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
@@ -130,6 +132,8 @@ struct Core<P: Plane> {
     fanout: Fanout,
     deliveries: Deliveries,
     frame: FrameBuffer,
+    /// TLS sessions.
+    secured: records::Secured,
     users: Users,
     addresses: Arc<Addresses>,
     totals: Arc<Totals>,
@@ -206,6 +210,7 @@ impl<P: Plane> Shard<P> {
                 fanout: Fanout::new(capacity),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
+                secured: records::Secured::default(),
                 users: Users::default(),
                 addresses: parts.addresses,
                 totals: parts.totals,
@@ -230,8 +235,25 @@ impl<P: Plane> Shard<P> {
     /// Takes over an upgraded socket: signs its user in if the request carried a token, and reads what came behind the request.
     /// Gives the socket back if the plane's table is full. The next turn sends.
     pub fn open(&mut self, socket: P::Socket, opening: Opening) -> Result<Slot, P::Socket> {
+        self.open_stream(socket, None, opening).map_err(|(socket, _)| socket)
+    }
+
+    /// The same for a socket whose bytes are sealed by a session, if there is one.
+    pub fn open_stream(
+        &mut self,
+        socket: P::Socket,
+        session: Option<Box<Session>>,
+        opening: Opening,
+    ) -> Result<Slot, (P::Socket, Option<Box<Session>>)> {
         self.core.now = self.core.plane.now();
-        let slot = self.core.adopt(socket, &opening)?;
+        let slot = match self.core.adopt(socket, &opening) {
+            Ok(slot) => slot,
+            Err(socket) => return Err((socket, session)),
+        };
+        if let Some(session) = session {
+            self.core.conns[slot as usize].kind.set_tls();
+            self.core.keep_session(slot, session);
+        }
         if let Some(identity) = &opening.identity {
             self.core.begin_session(slot, identity);
         }

@@ -89,6 +89,7 @@ impl<P: Plane> Shard<P> {
                 core.config = config.clone();
                 self.rooms.configure((&*config).into());
             }
+            Mail::Certificate(acceptor) => self.set_acceptor(Some(acceptor)),
             Mail::Keys(verifier, unknown_key) => {
                 core.verifier = verifier;
                 if let Some(unknown_key) = unknown_key {

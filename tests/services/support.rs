@@ -141,7 +141,7 @@ impl Front {
         client.write_all(first).unwrap();
         let mut read_so_far = vec![0; first.len()];
         server.read_exact(&mut read_so_far).unwrap();
-        assert!(self.services.hand_over(server, read_so_far, peer.unwrap_or(address)));
+        assert!(self.services.hand_over(server, None, read_so_far, peer.unwrap_or(address)));
         client
     }
 
