@@ -281,7 +281,7 @@ fn a_slow_reader_gets_everything_in_order() {
     }
 }
 
-/// R-CONN-5 counts what is sealed as what is not: a reader that does not read is closed, and nobody waits for it.
+/// R-CONN-5: a reader that does not read is closed, and nobody waits for it.
 #[test]
 fn a_stalled_reader_is_closed() {
     let world = world(&["conn.out_queue_bytes=65536", "ws.max_message_bytes=65536", "chat.max_chars=60000"]);

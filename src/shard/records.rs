@@ -14,7 +14,8 @@ use std::sync::Arc;
 const _: () = assert!(ASSEMBLED_SLACK_BYTES >= SLACK_BYTES, "plaintext is read like a receive buffer");
 
 /// Plaintext sealed for one connection in one round, unless a single frame is longer: four full records. Smaller: more system calls for
-/// a bulk of bytes. Larger: a reader that does not read holds as much twice, as plaintext of the log and sealed for it alone.
+/// a bulk of bytes. Larger: a reader that does not read holds as much sealed for it alone, on top of `conn.out_queue_bytes`, which counts
+/// plaintext.
 const SEALED_BYTES_MAX: usize = 64 << 10;
 
 /// Sessions of this shard, by slot.
