@@ -193,6 +193,10 @@ impl Server {
         found.unwrap_or(0.0)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends it a signal, for example `-HUP`.
     pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap().success());
