@@ -222,3 +222,6 @@ impl<P: Plane> Core<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ mod handshake;
 mod session;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use acceptor::{Acceptor, Fault, Tickets, Validity};
 pub use handshake::{Established, Handshake, Progress, looks_like_http};

@@ -407,7 +407,7 @@ impl Session {
     }
 
     #[cfg(test)]
-    pub(super) fn set_sealed_max(&mut self, records: u64) {
+    pub(crate) fn set_sealed_max(&mut self, records: u64) {
         self.sealed_max = records;
     }
 }

@@ -24,9 +24,9 @@ pub fn pair(algorithm: &'static rcgen::SignatureAlgorithm) -> Pair {
 }
 
 /// A server and what its clients need.
-struct World {
-    acceptor: Acceptor,
-    client: Arc<ClientConfig>,
+pub struct World {
+    pub acceptor: Acceptor,
+    pub client: Arc<ClientConfig>,
 }
 
 /// All versions and suites that there are.
@@ -65,16 +65,17 @@ fn rsa() -> Pair {
     Pair { chain: chain.into(), key, certificate }
 }
 
-fn first(version: &SupportedProtocolVersion) -> World {
+/// With the first suite of this version.
+pub fn world_of(version: &SupportedProtocolVersion) -> World {
     let suites = ring::default_provider().cipher_suites;
     world(suites.into_iter().find(|suite| suite.version() == version).unwrap())
 }
 
-fn client_of(config: &Arc<ClientConfig>) -> ClientConnection {
+pub fn client_of(config: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(config.clone(), ServerName::try_from("localhost").unwrap()).unwrap()
 }
 
-fn written(client: &mut ClientConnection) -> Vec<u8> {
+pub fn written(client: &mut ClientConnection) -> Vec<u8> {
     let mut bytes = Vec::new();
     while client.wants_write() {
         client.write_tls(&mut bytes).unwrap();
@@ -83,7 +84,7 @@ fn written(client: &mut ClientConnection) -> Vec<u8> {
 }
 
 /// What the client makes of these bytes.
-fn understood(client: &mut ClientConnection, bytes: &[u8]) -> Vec<u8> {
+pub fn understood(client: &mut ClientConnection, bytes: &[u8]) -> Vec<u8> {
     let (mut cursor, mut plain) = (Cursor::new(bytes), Vec::new());
     while (cursor.position() as usize) < bytes.len() {
         client.read_tls(&mut cursor).unwrap();
@@ -96,7 +97,7 @@ fn understood(client: &mut ClientConnection, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Shakes hands, `step` bytes of the client at a time.
-fn shake_hands(world: &World, client: &mut ClientConnection, step: usize) -> Established {
+pub fn shake_hands(world: &World, client: &mut ClientConnection, step: usize) -> Established {
     let mut handshake = Handshake::new(&world.acceptor).unwrap();
     let (mut received, mut wire) = (Vec::new(), Vec::new());
     for _ in 0..100_000 {
@@ -193,7 +194,7 @@ fn every_suite_carries_both_ways() {
 #[test]
 fn every_cut_of_a_stream_is_the_same_stream() {
     for version in [&TLS12, &TLS13] {
-        let (mut client, mut session) = connected(&first(version));
+        let (mut client, mut session) = connected(&world_of(version));
         let mut cut = 0;
         loop {
             let mut wire = Vec::new();
@@ -216,7 +217,7 @@ fn every_cut_of_a_stream_is_the_same_stream() {
 #[test]
 fn handshakes_come_in_pieces_too() {
     for version in [&TLS12, &TLS13] {
-        let world = first(version);
+        let world = world_of(version);
         for step in [1, 2, 5, 6, 100, 1_000] {
             let mut client = client_of(&world.client);
             let mut session = shake_hands(&world, &mut client, step).session;
@@ -233,7 +234,7 @@ fn a_client_that_comes_back_resumes_on_any_shard() {
         (&TLS13, TlsHandshake::Full13, TlsHandshake::Resumed13),
     ] {
         let tickets = Tickets::new().unwrap();
-        let mut world = first(version);
+        let mut world = world_of(version);
         let Pair { chain, key, certificate } = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
         world.acceptor = Acceptor::new(chain.as_bytes(), key.as_bytes(), &tickets).ok().unwrap();
         let mut roots = RootCertStore::empty();
@@ -285,7 +286,7 @@ fn what_comes_with_the_last_handshake_message_is_kept() {
 
 #[test]
 fn keys_are_changed_when_the_client_asks() {
-    let (mut client, mut session) = connected(&first(&TLS13));
+    let (mut client, mut session) = connected(&world_of(&TLS13));
     for round in 0..40u8 {
         client.refresh_traffic_keys().unwrap();
         let wire = sent(&mut client, &[round; 100]);
@@ -308,7 +309,7 @@ fn keys_are_changed_when_the_client_asks() {
 
 #[test]
 fn changes_of_keys_alone_are_a_bounded_pleasure() {
-    let (mut client, mut session) = connected(&first(&TLS13));
+    let (mut client, mut session) = connected(&world_of(&TLS13));
     let mut wire = Vec::new();
     for _ in 0..33 {
         client.refresh_traffic_keys().unwrap();
@@ -320,13 +321,13 @@ fn changes_of_keys_alone_are_a_bounded_pleasure() {
 /// A key is not used more often than is safe: TLS 1.3 takes the next, TLS 1.2 ends.
 #[test]
 fn a_key_is_used_so_often_and_no_more() {
-    let (mut client, mut session) = connected(&first(&TLS13));
+    let (mut client, mut session) = connected(&world_of(&TLS13));
     session.set_sealed_max(4);
     for round in 0..50u8 {
         session.seal(&[&[round; 20_000]]).unwrap();
         assert_eq!(understood(&mut client, &taken(&mut session)), [round; 20_000]);
     }
-    let (mut client, mut session) = connected(&first(&TLS12));
+    let (mut client, mut session) = connected(&world_of(&TLS12));
     session.set_sealed_max(4);
     session.seal(&[b"one"]).unwrap();
     session.seal(&[b"two"]).unwrap();
@@ -339,7 +340,7 @@ fn a_key_is_used_so_often_and_no_more() {
 #[test]
 fn what_does_not_belong_ends_the_session_with_an_alert() {
     for version in [&TLS12, &TLS13] {
-        let world = first(version);
+        let world = world_of(version);
         type Damage = fn(&mut Vec<u8>);
         let damages: [(Damage, RecordFault); 6] = [
             (|wire| *wire.last_mut().unwrap() ^= 1, RecordFault::Forged),
@@ -378,7 +379,7 @@ fn a_record_that_is_sent_again_is_forged() {
 
 #[test]
 fn what_is_no_handshake_is_told_apart() {
-    let world = first(&TLS13);
+    let world = world_of(&TLS13);
     let failure = |bytes: &[u8]| {
         let (mut received, mut out) = (bytes.to_vec(), Vec::new());
         match Handshake::new(&world.acceptor).unwrap().advance(&mut received, &mut out) {
@@ -404,7 +405,7 @@ fn what_is_no_handshake_is_told_apart() {
 /// ALPN of another protocol only; a client that does not trust the certificate.
 #[test]
 fn refusals_have_their_reason() {
-    let world = first(&TLS13);
+    let world = world_of(&TLS13);
     let mut config = (*world.client).clone();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let mut received = written(&mut client_of(&Arc::new(config)));
@@ -413,7 +414,7 @@ fn refusals_have_their_reason() {
     assert_eq!(failure, Some(TlsFailure::Alpn));
     assert!(!out.is_empty(), "the client is told");
 
-    let mut stranger = client_of(&first(&TLS13).client);
+    let mut stranger = client_of(&world_of(&TLS13).client);
     let mut received = written(&mut stranger);
     let mut out = Vec::new();
     let handshake = Handshake::new(&world.acceptor).unwrap().advance(&mut received, &mut out);
@@ -434,7 +435,7 @@ proptest! {
         messages in proptest::collection::vec(0..40_000usize, 1..8),
         steps in proptest::collection::vec(1..9_000usize, 1..20),
     ) {
-        let (mut client, mut session) = connected(&first(if is_tls13 { &TLS13 } else { &TLS12 }));
+        let (mut client, mut session) = connected(&world_of(if is_tls13 { &TLS13 } else { &TLS12 }));
         client.set_buffer_limit(None);
         let messages: Vec<Vec<u8>> = messages.iter().map(|len| (0..*len).map(|i| (i * 31 + len) as u8).collect()).collect();
         let mut wire = Vec::new();
@@ -463,7 +464,7 @@ proptest! {
     /// R-SEC-13: no input ends the process.
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2_000), cut in 0..2_000usize) {
-        let world = first(&TLS13);
+        let world = world_of(&TLS13);
         let (left, right) = bytes.split_at(cut.min(bytes.len()));
         let mut handshake = Handshake::new(&world.acceptor).ok();
         let (mut received, mut out) = (Vec::new(), Vec::new());
@@ -476,7 +477,7 @@ proptest! {
             }
         }
         for version in [&TLS12, &TLS13] {
-            let mut session = connected(&first(version)).1;
+            let mut session = connected(&world_of(version)).1;
             let _ = opened(&mut session, [&[23, 3, 3][..], left, right]);
         }
     }
