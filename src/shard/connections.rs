@@ -11,6 +11,7 @@ use crate::ids::ConnRef;
 use crate::plane::{End, Plane, Slot};
 use crate::session::format::Format;
 use crate::telemetry::Ending;
+use crate::tls::Session;
 use slab::Slab;
 
 /// What the front door hands over together with an accepted socket.
@@ -21,6 +22,8 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// What it is to be sent.
     pub format: Format,
+    /// What its bytes are sealed by; None without TLS.
+    pub session: Option<Box<Session>>,
     /// Bytes that came behind the request.
     pub received: Vec<u8>,
     /// Entry in `Addresses` that counts it, if any; released with the connection.
@@ -127,8 +130,8 @@ impl<P: Plane> Core<P> {
         self.cooling = cooling;
     }
 
-    /// Takes over an upgraded socket; gives it back if the plane's table, or that of formats, is full.
-    pub(super) fn adopt(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
+    /// Takes over an upgraded socket, with its session; gives it back if the plane's table, or that of formats, is full.
+    pub(super) fn adopt(&mut self, socket: P::Socket, opening: &mut Opening) -> Result<Slot, P::Socket> {
         let Some(format) = self.formats.intern(&opening.format) else { return Err(socket) };
         let slot = self.plane.adopt(socket)?;
         while self.conns.len() <= slot as usize {
@@ -138,6 +141,11 @@ impl<P: Plane> Core<P> {
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
         conn.kind.set_format(format);
+        if let Some(session) = opening.session.take() {
+            conn.kind.set_tls();
+            self.keep_session(slot, session);
+        }
+        let conn = &mut self.conns[slot as usize];
         conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
         self.counters.upgraded += 1;

@@ -181,23 +181,27 @@ async fn greet(
         Ok(upgraded) => upgraded,
         Err(away) => return Err((stream, away)),
     };
+    let Some((socket, session)) = stream.into_parts() else { return Ok(()) };
+    let is_tls = session.is_some();
     let opening = Opening {
         response,
         identity,
+        session,
         received: received[head.len()..].to_vec(),
         address: place.address,
         accepted_at_ns,
         format: Format::NATIVE,
         is_echo,
     };
-    let Some((socket, session)) = stream.into_parts() else { return Ok(()) };
-    let result = shard.shard.borrow_mut().open_stream(socket, session, opening);
+    let result = shard.shard.borrow_mut().open(socket, opening);
     match result {
         Ok(_) => {
             place.keep();
             shard.turn();
         }
-        Err((socket, session)) => table_full(socket, session, shard),
+        // Its session is gone, and nothing may be said without it.
+        Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
+        Err(socket) => table_full(socket, shard),
     }
     Ok(())
 }
@@ -273,17 +277,10 @@ async fn turn_away(mut stream: Stream, failure: &Failure) {
 }
 
 /// The plane has no row for it, although the totals had room: another shard has.
-fn table_full(socket: OwnedFd, session: Option<Box<Session>>, shard: &Rc<Hosted>) {
+fn table_full(socket: OwnedFd, shard: &Rc<Hosted>) {
     shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections);
     let mut response = Vec::new();
     Failure::unavailable(1).write(&mut response);
-    if let Some(mut session) = session {
-        if session.seal(&[&response]).is_err() {
-            return;
-        }
-        session.end();
-        response = session.unsent().to_vec();
-    }
     let socket = socket2::Socket::from(socket);
     // A fresh socket takes a few hundred bytes at once or is broken.
     let _ = socket.send_with_flags(&response, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);

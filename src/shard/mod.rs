@@ -47,7 +47,6 @@ use crate::session::encode::{Encoder, Native};
 use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
 use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
-use crate::tls::Session;
 use crate::wire::ws::FrameBuffer;
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
@@ -234,26 +233,9 @@ impl<P: Plane> Shard<P> {
 
     /// Takes over an upgraded socket: signs its user in if the request carried a token, and reads what came behind the request.
     /// Gives the socket back if the plane's table is full. The next turn sends.
-    pub fn open(&mut self, socket: P::Socket, opening: Opening) -> Result<Slot, P::Socket> {
-        self.open_stream(socket, None, opening).map_err(|(socket, _)| socket)
-    }
-
-    /// The same for a socket whose bytes are sealed by a session, if there is one.
-    pub fn open_stream(
-        &mut self,
-        socket: P::Socket,
-        session: Option<Box<Session>>,
-        opening: Opening,
-    ) -> Result<Slot, (P::Socket, Option<Box<Session>>)> {
+    pub fn open(&mut self, socket: P::Socket, mut opening: Opening) -> Result<Slot, P::Socket> {
         self.core.now = self.core.plane.now();
-        let slot = match self.core.adopt(socket, &opening) {
-            Ok(slot) => slot,
-            Err(socket) => return Err((socket, session)),
-        };
-        if let Some(session) = session {
-            self.core.conns[slot as usize].kind.set_tls();
-            self.core.keep_session(slot, session);
-        }
+        let slot = self.core.adopt(socket, &mut opening)?;
         if let Some(identity) = &opening.identity {
             self.core.begin_session(slot, identity);
         }

@@ -297,6 +297,7 @@ pub(super) mod tests {
         let (socket, client) = net.connect();
         let opening = Opening {
             response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+            session: None,
             identity: None,
             received: Vec::new(),
             address: None,

@@ -61,35 +61,44 @@ impl Stream {
     pub async fn read(&mut self, received: &mut Vec<u8>) -> Result<(), ReadError> {
         let before = received.len();
         while received.len() == before {
-            let (result, bytes) = self.tcp.read(Vec::with_capacity(READ_BYTES)).await;
-            if !matches!(result, Ok(1..)) {
-                return Err(self.gone());
-            }
-            match mem::replace(&mut self.layer, Layer::Failed { is_http: false }) {
-                Layer::Plain => {
-                    self.layer = Layer::Plain;
-                    received.extend_from_slice(&bytes);
-                }
-                Layer::Shaking(handshake, mut records) => {
-                    records.extend_from_slice(&bytes);
-                    let out = self.shake(handshake, records, received);
-                    self.send(out).await.map_err(|_| self.gone())?;
-                    if matches!(self.layer, Layer::Failed { .. }) {
-                        return Err(ReadError::Tls);
-                    }
-                }
-                Layer::Open(session) => {
-                    self.layer = Layer::Open(session);
-                    let is_over = self.open(bytes, received);
-                    self.flush().await.map_err(|_| ReadError::Gone)?;
-                    if is_over && received.len() == before {
-                        return Err(ReadError::Gone);
-                    }
-                }
-                Layer::Failed { .. } => return Err(ReadError::Tls),
-            }
+            self.read_some(received).await?;
         }
         Ok(())
+    }
+
+    /// Reads once: with TLS that may bring no byte yet.
+    pub async fn read_some(&mut self, received: &mut Vec<u8>) -> Result<(), ReadError> {
+        let (result, bytes) = self.tcp.read(Vec::with_capacity(READ_BYTES)).await;
+        if !matches!(result, Ok(1..)) {
+            return Err(self.gone());
+        }
+        match mem::replace(&mut self.layer, Layer::Failed { is_http: false }) {
+            Layer::Plain => {
+                self.layer = Layer::Plain;
+                received.extend_from_slice(&bytes);
+                Ok(())
+            }
+            Layer::Shaking(handshake, mut records) => {
+                records.extend_from_slice(&bytes);
+                let out = self.shake(handshake, records, received);
+                self.send(out).await.map_err(|_| self.gone())?;
+                match self.layer {
+                    Layer::Failed { .. } => Err(ReadError::Tls),
+                    _ => Ok(()),
+                }
+            }
+            Layer::Open(session) => {
+                self.layer = Layer::Open(session);
+                let before = received.len();
+                let is_over = self.open(bytes, received);
+                self.flush().await.map_err(|_| ReadError::Gone)?;
+                match is_over && received.len() == before {
+                    true => Err(ReadError::Gone),
+                    false => Ok(()),
+                }
+            }
+            Layer::Failed { .. } => Err(ReadError::Tls),
+        }
     }
 
     /// Sends all of it.

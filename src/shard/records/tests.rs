@@ -27,6 +27,7 @@ fn open(shard: &mut Shard<SimPlane>, net: &SimNet, world: &World, rooms: &[&str]
     let (socket, client) = net.connect();
     let opening = Opening {
         response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+        session: Some(session),
         identity: None,
         received: Vec::new(),
         address: None,
@@ -34,7 +35,7 @@ fn open(shard: &mut Shard<SimPlane>, net: &SimNet, world: &World, rooms: &[&str]
         format: Format::NATIVE,
         is_echo: false,
     };
-    let slot = shard.open_stream(socket, Some(session), opening).ok().expect("a free slot");
+    let slot = shard.open(socket, opening).ok().expect("a free slot");
     let conn = &mut shard.core.conns[slot as usize];
     let user = UserRef::new(User::new("anna", None));
     (conn.stage, conn.user, conn.expires_at_s) = (Stage::Open, Some(user.clone()), u32::MAX);
