@@ -20,11 +20,19 @@ pub const CONNECTION_KERNEL_BYTES: u64 = 4_400;
 /// Memory of one idle connection in the process, bytes, to plan with: `tests/idle_memory.rs` fails above it.
 pub const CONNECTION_USER_BYTES: u64 = 256;
 
+/// What TLS adds to it, bytes, to plan with: `tests/tls_idle.rs` fails above it. Two keys with their tables (544 bytes each) and in TLS 1.3
+/// what makes the next ones, 2,056 bytes in all; the allocator rounds blocks up.
+pub const CONNECTION_TLS_BYTES: u64 = 3_072;
+
 /// HTTP head, bytes (R-CONN-2). Larger: 431 and close.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
 
 /// Headers in one HTTP head. More: 431. Browsers send about 20.
 pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Bytes of the client in a TLS handshake. A ClientHello is under 2 KiB, with post-quantum key shares too, and what follows it under
+/// 200 bytes; rustls would read messages of up to 64 KiB. More: the handshake has failed.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 65_536;
 
 /// JSON nesting (R-ENV-3). Deeper: `invalid_format`.
 pub const JSON_DEPTH_MAX: usize = 32;

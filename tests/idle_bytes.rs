@@ -138,6 +138,7 @@ impl World {
         };
         let opening = Opening {
             response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+            session: None,
             identity: Some(identity),
             received: Vec::new(),
             address: None,

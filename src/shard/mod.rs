@@ -25,6 +25,7 @@ pub mod mail;
 pub mod mesh;
 mod post;
 mod receive;
+mod records;
 mod report;
 mod room_timers;
 mod settings;
@@ -136,6 +137,8 @@ struct Core<P: Plane> {
     streams: Streams,
     deliveries: Deliveries,
     frame: FrameBuffer,
+    /// TLS sessions.
+    secured: records::Secured,
     users: Users,
     addresses: Arc<Addresses>,
     totals: Arc<Totals>,
@@ -217,6 +220,7 @@ impl<P: Plane> Shard<P> {
                 streams: Streams::default(),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
+                secured: records::Secured::default(),
                 users: Users::default(),
                 addresses: parts.addresses,
                 totals: parts.totals,
@@ -240,9 +244,9 @@ impl<P: Plane> Shard<P> {
 
     /// Takes over an upgraded socket: signs its user in if the request carried a token, and reads what came behind the request.
     /// Gives the socket back if the plane's table is full. The next turn sends.
-    pub fn open(&mut self, socket: P::Socket, opening: Opening) -> Result<Slot, P::Socket> {
+    pub fn open(&mut self, socket: P::Socket, mut opening: Opening) -> Result<Slot, P::Socket> {
         self.core.now = self.core.plane.now();
-        let slot = self.core.adopt(socket, &opening)?;
+        let slot = self.core.adopt(socket, &mut opening)?;
         if let Some(identity) = &opening.identity {
             self.core.begin_session(slot, identity);
         }

@@ -14,7 +14,10 @@ impl<P: Plane> Shard<P> {
     pub(super) fn received(&mut self, slot: Slot, buffer: &mut P::Buffer) {
         let len = buffer.len();
         self.core.counters.bytes_received += len as u64;
-        self.read(slot, buffer.bytes(), len);
+        match self.core.conns[slot as usize].kind.is_tls() {
+            false => self.read(slot, buffer.bytes(), len),
+            true => self.read_records(slot, buffer.bytes(), len),
+        }
     }
 
     /// Reads `input[..end]`, behind which there is slack.

@@ -2,7 +2,7 @@
 //!
 //! A shard adds to its own `Counters` (`counters.accepted += 1`, `counters.dropped.add(DropReason::Gone, 1)`): plain
 //! memory of about 1.5 KiB. A reader merges copies.
-use super::labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Label, Recovered};
+use super::labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Label, Recovered, TlsFailure, TlsHandshake};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Code;
 use std::borrow::Cow;
@@ -141,6 +141,7 @@ counters! {
         live_published "throng_live_events_published_total" "Live events published to rooms";
         frames_delivered "throng_frames_delivered_total" "Room frames handed to the kernel, one for each member";
         rate_limited "throng_rate_limited_total" "Commands over a rate limit";
+        tls_record_faults "throng_tls_record_faults_total" "TLS connections ended because of a record that was wrong, or of an alert";
         pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence, and comments on event streams";
         mesh_sent "throng_mesh_messages_sent_total" "Messages to other shards";
         mesh_received "throng_mesh_messages_received_total" "Messages from other shards";
@@ -157,6 +158,8 @@ counters! {
     labelled {
         closed: Ending "throng_connections_closed_total" "Connections ended, by close code; 1006: without a close frame";
         handshakes_refused: HandshakeRefusal "throng_handshakes_refused_total" "Connections refused before the upgrade";
+        tls_handshakes: TlsHandshake "throng_tls_handshakes_total" "TLS handshakes completed";
+        tls_failures: TlsFailure "throng_tls_handshake_failures_total" "TLS handshakes that failed";
         auth_failures: AuthFailure "throng_auth_failures_total" "Tokens not accepted";
         commands_refused: Code "throng_commands_refused_total" "Commands answered with an error";
         ws_errors: CloseCode "throng_websocket_errors_total" "Violations of the WebSocket protocol, by the code they were closed with";

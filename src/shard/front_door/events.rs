@@ -4,13 +4,13 @@
 //! cannot set headers on an EventSource, so there it is `?token=`, if that is allowed.
 use super::super::Opening;
 use super::super::host::Hosted;
+use super::stream::Stream;
 use super::{Place, say, table_full};
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
 use crate::base::refusal::Code;
 use crate::config::Config;
 use crate::limits::STREAM_RETRY_MS;
-use crate::plane::host::into_owned_fd;
 use crate::session::format::Format;
 use crate::session::stream::StreamRequest;
 use crate::session::transcode::sse::close;
@@ -18,7 +18,6 @@ use crate::telemetry::{AuthFailure, HandshakeRefusal};
 use crate::wire::http::cors::{CorsHeaders, headers_for, is_preflight, write_preflight};
 use crate::wire::http::{Failure, Head, Upgrade, bearer_token, origin_allowed};
 use crate::wire::sse::{Block, write_head};
-use monoio::net::TcpStream;
 use socket2::SockRef;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,7 +43,7 @@ struct Answered {
 
 /// Opens the stream, or answers and closes. `behind` are the bytes after the head.
 pub(super) async fn greet(
-    stream: TcpStream,
+    stream: Stream,
     place: Place,
     head: &Head<'_>,
     behind: &[u8],
@@ -63,7 +62,8 @@ pub(super) async fn greet(
             return say(stream, response).await;
         }
     };
-    let socket = into_owned_fd(stream);
+    let Some((socket, session)) = stream.into_parts() else { return };
+    let is_tls = session.is_some();
     if let Err(error) = give_up_after(&SockRef::from(&socket), config.ws.pong_timeout_ms) {
         tracing::debug!(%error, "no TCP_USER_TIMEOUT: a peer that is gone is found out late");
     }
@@ -71,6 +71,7 @@ pub(super) async fn greet(
     let opening = Opening {
         response,
         identity: Some(identity),
+        session,
         format,
         received: behind.to_vec(),
         address: place.address,
@@ -83,6 +84,8 @@ pub(super) async fn greet(
             place.keep();
             shard.turn();
         }
+        // Its session is gone, and nothing may be said without it.
+        Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
         Err(socket) => table_full(socket, shard),
     }
 }

@@ -52,6 +52,11 @@ impl Failure {
         Failure { is_retryable: true, ..Failure::new(408, "timeout", "Request not received in time") }
     }
 
+    /// 400: HTTP where TLS is spoken.
+    pub const fn tls_required() -> Failure {
+        Failure::new(400, "tls_required", "This port speaks TLS: use https:// or wss://")
+    }
+
     /// 429: this address has too many connections or handshakes (R-CONN-2).
     pub const fn too_many_requests(retry_after_s: u32) -> Failure {
         let failure = Failure::of(429, Code::RateLimited, "Too many connections from this address");
@@ -168,6 +173,7 @@ mod tests {
             Failure::not_found(),
             Failure::new(405, "method_not_allowed", "GET only"),
             Failure::head_timeout(),
+            Failure::tls_required(),
             Failure::new(426, "upgrade_required", "x"),
             Failure::too_many_requests(1),
             Failure::new(431, "head_too_large", "x"),
