@@ -46,11 +46,11 @@ impl<P: Plane> Shard<P> {
     pub fn open_stream(
         &mut self,
         socket: P::Socket,
-        opening: Opening,
+        mut opening: Opening,
         request: &StreamRequest,
     ) -> Result<Slot, P::Socket> {
         self.core.now = self.core.plane.now();
-        let slot = self.core.adopt(socket, &opening)?;
+        let slot = self.core.adopt(socket, &mut opening)?;
         let conn = self.core.conn_ref(slot);
         self.core.append_retry(slot, limits::STREAM_RETRY_MS);
         if request.has_several_rooms() {

@@ -125,7 +125,7 @@ fn decide(head: &Head<'_>, shard: &Rc<Hosted>, config: &Config) -> Result<Accept
     let request = StreamRequest::new(head.query_params("rooms"), last_id.as_deref())
         .map_err(|bad| refuse(HandshakeRefusal::BadRequest, bad.failure()))?;
     // Nothing is offered: subprotocols are a WebSocket's.
-    let nothing_offered = Upgrade { key: "", protocols: Default::default() };
+    let nothing_offered = Upgrade { key: "", protocols: Default::default(), deflate: None };
     let credentials = bearer_token(head, &nothing_offered, config.auth.allow_query_token)
         .map_err(|error| refuse(HandshakeRefusal::BadToken, error.failure()))?;
     let Some(token) = credentials.token else {
