@@ -251,8 +251,8 @@ pub struct Outbox {
     pub bytes: Vec<u8>,
     /// 0 <= sent <= bytes.len(): the prefix the kernel has taken.
     pub sent: usize,
-    /// 0 <= partial <= bytes.len(): a prefix that is no whole frame: the rest of one that was cut, or the HTTP response. Whole
-    /// frames follow.
+    /// 0 <= partial <= bytes.len(): a prefix that is no whole frame: the rest of one that was cut, the HTTP response, or an answer of
+    /// several frames that is not to be cut between them. Whole frames follow.
     pub partial: usize,
 }
 

@@ -21,6 +21,10 @@ use crate::wire::ws;
 use hashbrown::HashMap;
 use std::mem;
 
+/// What may stand unsent before an answer that is to count as the first, bytes: a response's head, `connection_established` and an ack
+/// have about 1,000.
+const BEFORE_AN_ANSWER_BYTES_MAX: usize = 4_096;
+
 /// What streams of several rooms need beyond their connection's record.
 #[derive(Default)]
 pub struct Streams {
@@ -99,10 +103,20 @@ impl<P: Plane> Core<P> {
             }),
         }
         self.outbox(slot).extend_from_slice(&bytes);
+        self.one_answer(slot, bytes.len());
         self.transcoded = bytes;
         // A join that failed for now: its room would be missing until the client comes back by itself, which it has no reason to do.
         if sse::is_retryable_error(native) {
             self.close(slot, CloseCode::Overloaded);
+        }
+    }
+
+    /// The newest private bytes of a stream, so many, are one answer, however many blocks it has: like a large frame of a WebSocket it may
+    /// be larger than `conn.out_queue_bytes` while it is being read. One at a time: what already waits behind another one counts.
+    fn one_answer(&mut self, slot: Slot, len: usize) {
+        let outbox = &mut self.active(slot).outbox;
+        if outbox.unsent() - len <= BEFORE_AN_ANSWER_BYTES_MAX {
+            outbox.partial = outbox.bytes.len();
         }
     }
 
