@@ -35,7 +35,7 @@ fn open(shard: &mut Shard<SimPlane>, net: &SimNet, world: &World, rooms: &[&str]
         format: Format::NATIVE,
         is_echo: false,
     };
-    let slot = shard.open(socket, opening).ok().expect("a free slot");
+    let slot = shard.open(socket, opening).expect("a free slot");
     let conn = &mut shard.core.conns[slot as usize];
     let user = UserRef::new(User::new("anna", None));
     (conn.stage, conn.user, conn.expires_at_s) = (Stage::Open, Some(user.clone()), u32::MAX);
