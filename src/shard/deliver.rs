@@ -11,7 +11,7 @@ use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
-use crate::tls::Session;
+use crate::tls::{Exhausted, Session};
 
 /// One send of a round.
 #[derive(Clone, Copy)]
@@ -112,7 +112,10 @@ impl<P: Plane> Core<P> {
             let is_ping_due = conn.has(flag::PING_DUE);
             conn.flags &= !flag::PING_DUE;
             if conn.kind.is_tls() {
-                self.plan_records(slot, is_ping_due);
+                if self.plan_records(slot, is_ping_due) == Err(Exhausted) {
+                    self.counters.tls_record_faults += 1;
+                    self.hang_up(slot);
+                }
             } else if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
                     let ping = self.formats.get(conn.kind.format()).ping();
@@ -189,13 +192,22 @@ impl<P: Plane> Core<P> {
                 }
                 let slot = subscription.conn;
                 let conn = &mut self.conns[slot as usize];
-                // A sealed one is visited by itself, in the next round.
                 let is_free = conn.round != self.deliveries.round
-                    && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0
-                    && !conn.kind.is_tls();
+                    && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0;
                 if !is_free {
                     self.fanout.fall_behind(key);
                     self.mark_dirty(slot);
+                    continue;
+                }
+                if conn.kind.is_tls() {
+                    conn.round = self.deliveries.round;
+                    // A key that is used up is dealt with at the next visit: it takes the connection out of the list that is walked here.
+                    let is_sealed = self.plan_records(slot, false) == Ok(());
+                    let log = &self.fanout.rooms[room as usize].log;
+                    if !is_sealed || self.fanout.subscriptions[key as usize].cursor != log.head() as u32 {
+                        self.fanout.fall_behind(key);
+                        self.mark_dirty(slot);
+                    }
                     continue;
                 }
                 let Some((from, len)) = self.fanout.sendable(key) else { continue };
