@@ -16,6 +16,7 @@ use throng::config::Config;
 use throng::ids::UlidSource;
 use throng::plane::{ClientId, Faults, SimNet, SimOptions};
 use throng::session::format::Format;
+use throng::session::stream::StreamRequest;
 use throng::shard::mail::Mail;
 use throng::shard::mesh::Mesh;
 use throng::shard::{Addresses, Opening, Parts, Shard, Totals};
@@ -137,6 +138,7 @@ impl World {
         };
         let opening = Opening {
             response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+            session: None,
             identity: Some(identity),
             received: Vec::new(),
             address: None,
@@ -180,10 +182,15 @@ impl World {
         let first = self.clients.borrow().len();
         for number in first..total {
             let (socket, opening, client) = self.connect(number);
-            assert!(self.shard.open(socket, opening).is_ok());
-            let room = number / 100;
-            let join = format!(r#"{{"id":"j","type":"join_room","data":{{"roomId":"room-{room}"}}}}"#);
-            self.net.client_write(client, &masked(join.as_bytes()));
+            let room = format!("room-{}", number / 100);
+            if opening.format.is_stream() {
+                let request = StreamRequest::new([room], None).expect("a room");
+                assert!(self.shard.open_stream(socket, opening, &request).is_ok());
+            } else {
+                assert!(self.shard.open(socket, opening).is_ok());
+                let join = format!(r#"{{"id":"j","type":"join_room","data":{{"roomId":"{room}"}}}}"#);
+                self.net.client_write(client, &masked(join.as_bytes()));
+            }
             self.clients.borrow_mut().push(client);
             if number % 20 == 19 {
                 self.run();
@@ -252,4 +259,7 @@ fn an_idle_connection_costs_little_user_memory() {
     let mixed = bytes_per_connection(&[Format::NATIVE, Format::deflated(15)]);
     let compressed = plain + 2.0 * (mixed - plain);
     assert!(compressed - plain <= DEFLATE_BYTES_MAX, "{compressed:.1} bytes, a plain one {plain:.1}");
+    // A stream of one room has nothing that a WebSocket has not.
+    let stream = bytes_per_connection(&[Format::STREAM]);
+    assert!((stream - plain).abs() <= 1.0, "{stream:.1} bytes per event stream, {plain:.1} per WebSocket");
 }

@@ -2,7 +2,7 @@
 use super::table::{Config, Ws};
 use crate::limits;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What `auth.algorithms` may name (R-AUTH-2).
 pub const ALGORITHMS: [&str; 4] = ["HS256", "RS256", "ES256", "EdDSA"];
@@ -45,6 +45,8 @@ impl Config {
         check("plane.receive_buffers", self.check_receive_buffers());
         check("server.log", check_log(&self.server.log));
         check("admin.listen", self.check_admin_listen());
+        check("http.tls_listen", self.check_tls_listen());
+        check("tls.key_file", self.check_tls_files());
         let has_namespace = !self.sio.namespaces.is_empty();
         check(
             "sio.namespaces",
@@ -80,6 +82,26 @@ impl Config {
     fn check_admin_listen(&self) -> Result<(), String> {
         let is_same = self.admin.listen.is_some_and(|listen| listen == self.http.listen && listen.port() != 0);
         require(!is_same, || "is the same as http.listen; leave it unset or take another port".into())
+    }
+
+    fn check_tls_listen(&self) -> Result<(), String> {
+        let Some(address) = self.http.tls_listen else { return Ok(()) };
+        require(self.tls.cert_file.is_some(), || {
+            "is set, but tls.cert_file is not: without it there is no TLS".into()
+        })?;
+        let is_same = |other: SocketAddr| other == address && address.port() != 0;
+        require(!is_same(self.http.listen), || {
+            "is the same as http.listen; leave it unset for TLS there, or take another port".into()
+        })?;
+        require(!self.admin.listen.is_some_and(is_same), || "is the same as admin.listen; take another port".into())
+    }
+
+    fn check_tls_files(&self) -> Result<(), String> {
+        match (&self.tls.cert_file, &self.tls.key_file) {
+            (Some(_), None) => Err("is unset, but tls.cert_file is set: set both, or neither for no TLS".into()),
+            (None, Some(_)) => Err("is set, but tls.cert_file is unset: set both, or neither for no TLS".into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -215,11 +237,24 @@ mod tests {
             ("store.batch_max", "16384", "16385"),
             ("plane.receive_buffers", "32768", "1000"),
             ("admin.listen", "127.0.0.1:8080", "0.0.0.0:8080"),
+            ("tls.key_file", "", "key.pem"),
             ("server.log", "warn,throng::shard=debug", "throng=loud"),
         ] {
             assert!(faults(&[(key, good)]).is_empty(), "{key} = {good}");
             assert_eq!(faults(&[(key, bad)]), [key], "{key} = {bad}");
         }
+    }
+
+    #[test]
+    fn tls_needs_both_files_and_an_address_of_its_own() {
+        let files = [("tls.cert_file", "cert.pem"), ("tls.key_file", "key.pem")];
+        let with = |more: &[(&str, &str)]| faults(&[&files[..], more].concat());
+        assert!(with(&[]).is_empty() && with(&[("http.tls_listen", "0.0.0.0:8443")]).is_empty());
+        assert_eq!(faults(&files[..1]), ["tls.key_file"]);
+        assert_eq!(faults(&[("http.tls_listen", "0.0.0.0:8443")]), ["http.tls_listen"]);
+        assert_eq!(with(&[("http.tls_listen", "0.0.0.0:8080")]), ["http.tls_listen"]);
+        let admin = [("http.tls_listen", "127.0.0.1:9090"), ("admin.listen", "127.0.0.1:9090")];
+        assert_eq!(with(&admin), ["http.tls_listen"]);
     }
 
     #[test]

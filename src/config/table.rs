@@ -22,8 +22,9 @@ table! {
     }
     http Http (AtStart) {
         listen: SocketAddr = ([0, 0, 0, 0], 8080).into(), "address", "Where clients connect";
+        tls_listen: Option<SocketAddr> = None, "address", "Where clients connect by TLS, http.listen staying without; unset: http.listen itself, if tls.cert_file is set";
         allowed_origins: Vec<String> = vec![], "origins", "Origins besides the request's own host; \"*\" allows all";
-        head_timeout_ms: u64 = 10_000, "ms", "Time for a complete HTTP head", 1..=DAY_MS;
+        head_timeout_ms: u64 = 10_000, "ms", "Time for a complete HTTP head, TLS handshake included", 1..=DAY_MS;
         trusted_proxies: Vec<String> = vec![], "networks", "Addresses or CIDR networks whose X-Forwarded-For counts";
     }
     ws Ws (AtStart) {
@@ -60,6 +61,10 @@ table! {
         leeway_s: u64 = 30, "s", "Clock difference allowed for exp and nbf", 0..=600;
         admin_role: String = "admin".into(), "text", "Value of the role claim that gives owner rights in all rooms; empty: nobody gets them";
         moderator_role: String = "moderator".into(), "text", "Value of the role claim that gives moderator rights in all rooms; empty: nobody gets them";
+    }
+    tls Tls (Live) {
+        cert_file: Option<PathBuf> = None, "file", "PEM certificate chain, the server's own first; unset: no TLS";
+        key_file: Option<PathBuf> = None, "file", "PEM private key of the certificate";
     }
     limits Limits (Live) {
         connections: u64 = 0, "count", "Connections in all; 0 = what descriptors allow", 0..=COUNT;

@@ -14,12 +14,18 @@ impl<P: Plane> Shard<P> {
     pub(super) fn received(&mut self, slot: Slot, buffer: &mut P::Buffer) {
         let len = buffer.len();
         self.core.counters.bytes_received += len as u64;
-        self.read(slot, buffer.bytes(), len);
+        match self.core.conns[slot as usize].kind.is_tls() {
+            false => self.read(slot, buffer.bytes(), len),
+            true => self.read_records(slot, buffer.bytes(), len),
+        }
     }
 
     /// Reads `input[..end]`, behind which there is slack.
     pub(super) fn read(&mut self, slot: Slot, input: &mut [u8], end: usize) {
         let core = &mut self.core;
+        if core.is_stream(slot) {
+            return core.ignore_input(slot, end);
+        }
         let conn = &mut core.conns[slot as usize];
         conn.heard = core.tick;
         conn.flags &= !flag::PINGED;

@@ -3,6 +3,7 @@
 //! The native encoder's layout is fixed, so a message is cut into its parts without being parsed. A broadcast is transcoded once for
 //! each room and format in use on a shard; whatever the number of members.
 pub mod socketio;
+pub mod sse;
 
 use super::format::{Format, Framing, Vocabulary};
 use crate::rooms::effects::Class;
@@ -29,6 +30,7 @@ impl Transcoder {
             (Vocabulary::Native, Framing::Deflated { window_bits }) => {
                 self.deflater.append_frame(out, Opcode::Text, native, *window_bits);
             }
+            (Vocabulary::Stream { .. }, _) | (_, Framing::Block) => sse::transcode(native, class, out),
         }
     }
 }

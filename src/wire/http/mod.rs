@@ -2,6 +2,7 @@
 //!
 //! Sans-IO, like all of `wire`. Bodies are not handled here: a request that needs one goes to the services.
 pub mod client_ip;
+pub mod cors;
 pub mod head;
 pub mod origin;
 pub mod response;
