@@ -1,0 +1,388 @@
+//! Does what the core wants, with sockets, timers, storage and channels: one task, which nobody waits for.
+use crate::core::{Ask, Close, Core, LinkId, Now, Output, State};
+use crate::error::{Cause, Error};
+use crate::event::Event;
+use crate::socket::{self, Outgoing, Report, Tls};
+use crate::storage::CommandStorage;
+use crate::token::Token;
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+/// Reports of sockets that wait for the driver. Small: what is not taken stays in the network, which slows the server.
+const REPORTS_MAX: usize = 16;
+/// Beyond the application's commands: joins, heartbeats, sign-in.
+const OWN_FRAMES_MAX: usize = 256;
+
+type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What the client's handles and its task have in common.
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    storage: Mutex<Option<Box<dyn CommandStorage>>>,
+    /// The core may have something to be done.
+    wake: Notify,
+    began: Instant,
+}
+
+pub(crate) struct Inner {
+    pub core: Core,
+    answers: HashMap<String, Answer<Value>>,
+    connecting: Vec<Answer<()>>,
+    closing: Vec<oneshot::Sender<()>>,
+    token: Option<Token>,
+    sockets: HashMap<LinkId, Socket>,
+    /// What `connect` has promised is kept: later callers have it at once.
+    was_connected: bool,
+    /// The last handle is gone.
+    is_over: bool,
+    /// The task is gone: nobody will answer.
+    is_dead: bool,
+}
+
+struct Socket {
+    outgoing: mpsc::Sender<Outgoing>,
+    task: AbortHandle,
+}
+
+impl Shared {
+    pub fn new(storage: Option<Box<dyn CommandStorage>>, core: impl FnOnce(Now) -> Core) -> Shared {
+        let began = Instant::now();
+        let inner = Inner {
+            core: core(now(began)),
+            answers: HashMap::new(),
+            connecting: Vec::new(),
+            closing: Vec::new(),
+            token: None,
+            sockets: HashMap::new(),
+            was_connected: false,
+            is_over: false,
+            is_dead: false,
+        };
+        Shared { inner: Mutex::new(inner), storage: Mutex::new(storage), wake: Notify::new(), began }
+    }
+
+    // Nothing is done under the lock that could leave it half done: a panic elsewhere is no reason to stop.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Now {
+        now(self.began)
+    }
+
+    pub fn connect(&self, user_id: &str, token: Token) -> oneshot::Receiver<Result<(), Error>> {
+        let (give, answer) = oneshot::channel();
+        let is_idle = |inner: &Inner| inner.core.state() == State::Disconnected && !inner.is_dead;
+        let loaded = if is_idle(&self.lock()) { self.stored(|storage| storage.load(user_id)) } else { Ok(Vec::new()) };
+        let mut inner = self.lock();
+        if is_idle(&inner) {
+            let stored = loaded.unwrap_or_else(|error| {
+                inner.core.handle_error(error);
+                Vec::new()
+            });
+            inner.was_connected = false;
+            let is_provider = token.is_provider();
+            inner.token = Some(token);
+            inner.connecting.push(give);
+            inner.core.connect(user_id, is_provider, stored, self.now());
+        } else if inner.was_connected {
+            let _ = give.send(Ok(()));
+        } else if !inner.is_dead {
+            inner.connecting.push(give);
+        }
+        drop(inner);
+        self.wake.notify_one();
+        answer
+    }
+
+    pub fn disconnect(&self, is_forgotten: bool) -> oneshot::Receiver<()> {
+        let (give, answer) = oneshot::channel();
+        let mut inner = self.lock();
+        inner.core.disconnect(is_forgotten, self.now());
+        if !inner.is_dead {
+            inner.closing.push(give);
+        }
+        drop(inner);
+        self.wake.notify_one();
+        answer
+    }
+
+    pub fn command(&self, id: &str, kind: &str, data: Value, answer: Answer<Value>) {
+        let mut inner = self.lock();
+        if inner.answers.contains_key(id) || inner.core.is_used(id) {
+            let _ = answer.send(Err(Error::Conflict { id: id.to_owned() }));
+        } else if !inner.is_dead {
+            inner.answers.insert(id.to_owned(), answer);
+            let unsent = inner.unsent();
+            inner.core.handle_unsent(unsent);
+            inner.core.command(id, kind, data, self.now());
+            drop(inner);
+            self.wake.notify_one();
+        }
+    }
+
+    pub fn retry_now(&self) {
+        self.lock().core.retry_now(self.now());
+        self.wake.notify_one();
+    }
+
+    /// The last handle is gone.
+    pub fn end(&self) {
+        let mut inner = self.lock();
+        inner.core.disconnect(false, self.now());
+        inner.is_over = true;
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    fn stored<T: Default>(&self, ask: impl FnOnce(&mut dyn CommandStorage) -> io::Result<T>) -> Result<T, Error> {
+        match self.storage.lock().unwrap_or_else(PoisonError::into_inner).as_deref_mut() {
+            Some(storage) => ask(storage).map_err(|error| Error::StorageFailed(Arc::new(error))),
+            None => Ok(T::default()),
+        }
+    }
+}
+
+impl Inner {
+    /// Frames that were given to sockets and not taken yet.
+    fn unsent(&self) -> usize {
+        self.sockets.values().map(|socket| socket.outgoing.max_capacity() - socket.outgoing.capacity()).sum()
+    }
+}
+
+fn now(began: Instant) -> Now {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // A clock before 1970 is like one that says 1970.
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { mono_ms: ms(began.elapsed()), unix_ms: ms(unix) }
+}
+
+enum Happened {
+    /// The core may have something to be done.
+    Woken,
+    Reported(LinkId, Report),
+    Answered(Ask, Result<Option<String>, Error>),
+    TimedOut,
+}
+
+/// The task.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    tls: Tls,
+    frames_max: usize,
+    /// The sockets' tasks, also of those that are closing.
+    tasks: JoinSet<()>,
+    reports: mpsc::Receiver<(LinkId, Report)>,
+    report: mpsc::Sender<(LinkId, Report)>,
+    /// Questions to the token provider.
+    asked: JoinSet<(Ask, Result<Option<String>, Error>)>,
+    events: mpsc::Sender<Event>,
+    /// Events that the application had no room for.
+    undelivered: VecDeque<Event>,
+    /// Read while events were undelivered: its turn comes when they are not.
+    held: Option<(LinkId, Report)>,
+}
+
+impl Driver {
+    pub fn new(shared: Arc<Shared>, tls: Tls, events: mpsc::Sender<Event>, queue_max: usize) -> Driver {
+        let (report, reports) = mpsc::channel(REPORTS_MAX);
+        Driver {
+            shared,
+            tls,
+            // Durable commands, requests and live commands, `queue_max` of each.
+            frames_max: queue_max.saturating_mul(3).saturating_add(OWN_FRAMES_MAX).min(tokio::sync::Semaphore::MAX_PERMITS),
+            tasks: JoinSet::new(),
+            reports,
+            report,
+            asked: JoinSet::new(),
+            events,
+            undelivered: VecDeque::new(),
+            held: None,
+        }
+    }
+
+    pub async fn run(mut self) {
+        loop {
+            self.perform();
+            if self.is_over() {
+                return;
+            }
+            match self.next().await {
+                Happened::Woken => {}
+                // Its turn comes when there is room again.
+                Happened::Reported(link, report) if !self.undelivered.is_empty() => self.held = Some((link, report)),
+                Happened::Reported(link, report) => self.reported(link, report),
+                Happened::Answered(ask, token) => {
+                    let now = self.shared.now();
+                    self.shared.lock().core.handle_token(ask, token, now);
+                }
+                Happened::TimedOut => self.timed_out(),
+            }
+            if self.undelivered.is_empty()
+                && let Some((link, report)) = self.held.take()
+            {
+                self.reported(link, report);
+            }
+        }
+    }
+
+    /// Waits for whatever comes first.
+    async fn next(&mut self) -> Happened {
+        let deadline = self.shared.lock().core.deadline();
+        let deadline = deadline.map(|ms| self.shared.began + Duration::from_millis(ms));
+        tokio::select! {
+            _ = self.shared.wake.notified() => Happened::Woken,
+            Some((link, report)) = self.reports.recv(), if self.held.is_none() => Happened::Reported(link, report),
+            room = self.events.reserve(), if !self.undelivered.is_empty() => {
+                match (room, self.undelivered.pop_front()) {
+                    (Ok(room), Some(event)) => room.send(event),
+                    // The application does not want events any more.
+                    _ => self.undelivered.clear(),
+                }
+                Happened::Woken
+            }
+            Some(answer) = self.asked.join_next() => match answer {
+                Ok((ask, token)) => Happened::Answered(ask, token),
+                Err(_) => Happened::Woken, // the runtime ends
+            },
+            Some(_) = self.tasks.join_next() => Happened::Woken,
+            _ = sleep_until(deadline.unwrap_or(self.shared.began)), if deadline.is_some() => Happened::TimedOut,
+        }
+    }
+
+    fn timed_out(&mut self) {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        // A link is not dead for what we do not read.
+        if let Some((link, _)) = &self.held {
+            inner.core.handle_alive(*link, now);
+        }
+        inner.core.handle_timeout(now);
+    }
+
+    fn is_over(&mut self) -> bool {
+        let mut inner = self.shared.lock();
+        let is_closed = inner.core.state() == State::Disconnected && inner.sockets.is_empty() && self.tasks.is_empty();
+        if is_closed {
+            for waiter in inner.closing.drain(..) {
+                let _ = waiter.send(());
+            }
+        }
+        is_closed && inner.is_over && self.undelivered.is_empty()
+    }
+
+    fn reported(&mut self, link: LinkId, report: Report) {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        match report {
+            Report::Opened => inner.core.handle_opened(link, now),
+            Report::Text(text) => inner.core.handle_received(link, &text, now),
+            Report::Unreadable => inner.core.handle_received(link, "", now),
+            Report::Closed { code, reason } => {
+                inner.sockets.remove(&link);
+                inner.core.handle_closed(link, code, &reason, now);
+            }
+        }
+    }
+
+    /// Does everything that is to be done, in order; that may bring more.
+    fn perform(&mut self) {
+        loop {
+            let Some(output) = self.shared.lock().core.poll_output() else { return };
+            self.perform_one(output);
+        }
+    }
+
+    fn perform_one(&mut self, output: Output) {
+        match output {
+            Output::Open { link, url } => self.open(link, url),
+            Output::Send { link, text } => self.give(link, Outgoing::Text(text)),
+            Output::Close { link, how: Close::Frame { code, reason } } => {
+                self.give(link, Outgoing::Close { code, reason });
+                self.shared.lock().sockets.remove(&link);
+            }
+            Output::Close { link, how: Close::Cut } => self.cut(link),
+            Output::AskToken { ask, reason } => {
+                let Some(token) = self.shared.lock().token.clone() else { return };
+                self.asked.spawn(async move {
+                    // In a task of its own: a provider that panics is one that failed.
+                    let given = tokio::spawn(token.get(reason)).await;
+                    let failed = |cause: Cause| Error::TokenFailed(cause);
+                    let given = given.map_err(|panic| failed(Arc::new(panic)));
+                    (ask, given.and_then(|given| given.map_err(failed)))
+                });
+            }
+            Output::Event(event) => self.tell(event),
+            Output::Connected(result) => {
+                let mut inner = self.shared.lock();
+                inner.was_connected = result.is_ok();
+                for waiter in inner.connecting.drain(..) {
+                    let _ = waiter.send(result.clone());
+                }
+            }
+            Output::Settled { id, result } => {
+                if let Some(answer) = self.shared.lock().answers.remove(&id) {
+                    let _ = answer.send(result);
+                }
+            }
+            Output::Store { user_id, command } => self.keep(|storage| storage.store(&user_id, &command)),
+            Output::Unstore { user_id, id } => self.keep(|storage| storage.remove(&user_id, &id)),
+        }
+    }
+
+    fn open(&mut self, link: LinkId, url: String) {
+        let (outgoing, take) = mpsc::channel(self.frames_max);
+        let task = self.tasks.spawn(socket::run(link, url, self.tls.clone(), take, self.report.clone()));
+        self.shared.lock().sockets.insert(link, Socket { outgoing, task });
+    }
+
+    fn give(&mut self, link: LinkId, what: Outgoing) {
+        let mut inner = self.shared.lock();
+        let Some(socket) = inner.sockets.get(&link) else { return };
+        // Closed: its end is reported already. Full: nothing has gone out for thousands of frames.
+        if let Err(mpsc::error::TrySendError::Full(_)) = socket.outgoing.try_send(what) {
+            socket.task.abort();
+            inner.sockets.remove(&link);
+            inner.core.handle_closed(link, 1006, "the network takes nothing any more", self.shared.now());
+        }
+    }
+
+    fn cut(&mut self, link: LinkId) {
+        if let Some(socket) = self.shared.lock().sockets.remove(&link) {
+            socket.task.abort();
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        if !self.undelivered.is_empty() {
+            return self.undelivered.push_back(event);
+        }
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            self.undelivered.push_back(event);
+        }
+    }
+
+    fn keep(&mut self, ask: impl FnOnce(&mut dyn CommandStorage) -> io::Result<()>) {
+        if let Err(error) = self.shared.stored(ask) {
+            self.shared.lock().core.handle_error(error);
+        }
+    }
+}
+
+/// The runtime ends, or all handles are gone: whoever waits learns it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        inner.is_dead = true;
+        inner.answers.clear();
+        inner.connecting.clear();
+        inner.closing.clear();
+        inner.sockets.clear();
+    }
+}
