@@ -157,8 +157,8 @@ fn tls(_: &mut Options) -> Result<Tls, SetupError> {
 
 /// Everything that happens, in order. Also a [`Stream`]. Ends when the client is dropped.
 ///
-/// Not taken for long (`Options::events_max`), the client stops reading, and with events answers wait, too: do not await an
-/// answer in the loop that takes events while a busy room may fill the queue.
+/// Who takes none for long (`Options::events_max`) is spared what is live, is told so by [`Event::Missed`], and gets what is durable
+/// when he takes them again. Answers do not wait for that.
 pub struct Events {
     take: mpsc::Receiver<Event>,
 }

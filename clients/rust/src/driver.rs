@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep_until};
 
 /// Reports of sockets that wait for the driver. Small: what is not taken stays in the network, which slows the server.
 const REPORTS_MAX: usize = 16;
+/// Events beyond `events_max`: what one frame brings at most, a resume of 128 rooms with 300 events each, and as much again of what is
+/// never left out (states, snapshots).
+const UNDELIVERED_MAX: usize = 2 * 128 * 300;
 /// Beyond the application's commands: joins, heartbeats, sign-in.
 const OWN_FRAMES_MAX: usize = 256;
 
@@ -169,6 +172,8 @@ enum Happened {
     Reported(LinkId, Report),
     Answered(Ask, Result<Option<String>, Error>),
     TimedOut,
+    /// The application has taken events again.
+    HasRoom,
 }
 
 /// The task.
@@ -183,10 +188,9 @@ pub(crate) struct Driver {
     /// Questions to the token provider.
     asked: JoinSet<(Ask, Result<Option<String>, Error>)>,
     events: mpsc::Sender<Event>,
-    /// Events that the application had no room for.
+    /// Events that the application had no room for; then the core is told.
     undelivered: VecDeque<Event>,
-    /// Read while events were undelivered: its turn comes when they are not.
-    held: Option<(LinkId, Report)>,
+    is_backlogged: bool,
 }
 
 impl Driver {
@@ -196,14 +200,17 @@ impl Driver {
             shared,
             tls,
             // Durable commands, requests and live commands, `queue_max` of each.
-            frames_max: queue_max.saturating_mul(3).saturating_add(OWN_FRAMES_MAX).min(tokio::sync::Semaphore::MAX_PERMITS),
+            frames_max: queue_max
+                .saturating_mul(3)
+                .saturating_add(OWN_FRAMES_MAX)
+                .min(tokio::sync::Semaphore::MAX_PERMITS),
             tasks: JoinSet::new(),
             reports,
             report,
             asked: JoinSet::new(),
             events,
             undelivered: VecDeque::new(),
-            held: None,
+            is_backlogged: false,
         }
     }
 
@@ -215,19 +222,16 @@ impl Driver {
             }
             match self.next().await {
                 Happened::Woken => {}
-                // Its turn comes when there is room again.
-                Happened::Reported(link, report) if !self.undelivered.is_empty() => self.held = Some((link, report)),
                 Happened::Reported(link, report) => self.reported(link, report),
                 Happened::Answered(ask, token) => {
                     let now = self.shared.now();
                     self.shared.lock().core.handle_token(ask, token, now);
                 }
-                Happened::TimedOut => self.timed_out(),
-            }
-            if self.undelivered.is_empty()
-                && let Some((link, report)) = self.held.take()
-            {
-                self.reported(link, report);
+                Happened::TimedOut => {
+                    let now = self.shared.now();
+                    self.shared.lock().core.handle_timeout(now);
+                }
+                Happened::HasRoom => self.backlog(false),
             }
         }
     }
@@ -236,10 +240,12 @@ impl Driver {
     async fn next(&mut self) -> Happened {
         let deadline = self.shared.lock().core.deadline();
         let deadline = deadline.map(|ms| self.shared.began + Duration::from_millis(ms));
+        let is_waiting = !self.undelivered.is_empty();
+        let half = self.events.max_capacity().div_ceil(2);
         tokio::select! {
             _ = self.shared.wake.notified() => Happened::Woken,
-            Some((link, report)) = self.reports.recv(), if self.held.is_none() => Happened::Reported(link, report),
-            room = self.events.reserve(), if !self.undelivered.is_empty() => {
+            Some((link, report)) = self.reports.recv() => Happened::Reported(link, report),
+            room = self.events.reserve(), if is_waiting => {
                 match (room, self.undelivered.pop_front()) {
                     (Ok(room), Some(event)) => room.send(event),
                     // The application does not want events any more.
@@ -247,6 +253,8 @@ impl Driver {
                 }
                 Happened::Woken
             }
+            // Not at the first place that is free: what was missed needs more.
+            _ = self.events.reserve_many(half), if self.is_backlogged && !is_waiting => Happened::HasRoom,
             Some(answer) = self.asked.join_next() => match answer {
                 Ok((ask, token)) => Happened::Answered(ask, token),
                 Err(_) => Happened::Woken, // the runtime ends
@@ -254,16 +262,6 @@ impl Driver {
             Some(_) = self.tasks.join_next() => Happened::Woken,
             _ = sleep_until(deadline.unwrap_or(self.shared.began)), if deadline.is_some() => Happened::TimedOut,
         }
-    }
-
-    fn timed_out(&mut self) {
-        let now = self.shared.now();
-        let mut inner = self.shared.lock();
-        // A link is not dead for what we do not read.
-        if let Some((link, _)) = &self.held {
-            inner.core.handle_alive(*link, now);
-        }
-        inner.core.handle_timeout(now);
     }
 
     fn is_over(&mut self) -> bool {
@@ -360,12 +358,22 @@ impl Driver {
     }
 
     fn tell(&mut self, event: Event) {
+        if self.undelivered.len() >= UNDELIVERED_MAX {
+            return self.shared.lock().core.handle_missed(1);
+        }
         if !self.undelivered.is_empty() {
             return self.undelivered.push_back(event);
         }
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
             self.undelivered.push_back(event);
+            self.backlog(true);
         }
+    }
+
+    fn backlog(&mut self, is_backlogged: bool) {
+        self.is_backlogged = is_backlogged;
+        let now = self.shared.now();
+        self.shared.lock().core.handle_backlog(is_backlogged, now);
     }
 
     fn keep(&mut self, ask: impl FnOnce(&mut dyn CommandStorage) -> io::Result<()>) {

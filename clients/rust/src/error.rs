@@ -35,7 +35,9 @@ pub enum Error {
     #[error("not a command that can be sent: {0}")]
     InvalidArgument(String),
     /// It would be over the server's `ws.max_message_bytes`, which ends the connection.
-    #[error("the command has {bytes} bytes and the server takes {max}: shorten it, or set `max_message_bytes` as on the server")]
+    #[error(
+        "the command has {bytes} bytes and the server takes {max}: shorten it, or set `max_message_bytes` as on the server"
+    )]
     MessageTooLong {
         /// Length of the whole frame.
         bytes: usize,

@@ -64,6 +64,12 @@ pub enum Event {
         /// How many there were.
         attempts: u32,
     },
+    /// The application took no events for a while (`Options::events_max`): so many live ones, and of the client's own, were left
+    /// out. Rooms are recovered: what they missed follows, as after a lost connection.
+    Missed {
+        /// How many.
+        count: u64,
+    },
     /// What no answer tells: a refused live command, a failing token provider or storage, an unreadable frame.
     Error(Error),
 
@@ -427,6 +433,34 @@ records! {
 }
 
 impl Event {
+    /// May be left out for who takes no events: what is live, and what an [`Ack`](crate::Ack) tells, too.
+    pub(crate) fn is_passing(&self) -> bool {
+        use Event::*;
+        match self {
+            Settled { .. }
+            | Delayed { .. }
+            | Error(_)
+            | Broadcast(_)
+            | TypingIndicator(_)
+            | UserJoined(_)
+            | UserLeft(_) => true,
+            RoomOccupancy(_) | HeartbeatResponse(_) | Unknown { .. } => true,
+            State(_)
+            | Recovered { .. }
+            | RoomLost { .. }
+            | Stopped { .. }
+            | MaxReconnectAttempts { .. }
+            | Missed { .. } => false,
+            ConnectionEstablished(_) | RoomState(_) | ChatMessage(_) | RoomClosed(_) | RoomUpdated(_) => false,
+            MemberAdded(_)
+            | MemberRemoved(_)
+            | RoleChanged(_)
+            | TokenExpiring { .. }
+            | ServerClosing { .. }
+            | Migrate { .. } => false,
+        }
+    }
+
     /// An event of the server.
     pub(crate) fn read(kind: &str, data: Map<String, Value>) -> Event {
         let data = Value::Object(data);

@@ -5,8 +5,7 @@ use crate::storage::CommandStorage;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::http::Uri;
 
-/// Events that the application has not taken yet, beyond which the client reads no more from its socket: a second of the largest
-/// room's chat, a few MiB.
+/// Events that wait for the application before the client leaves some out: a second of a very busy room, a few MiB.
 pub const EVENTS_MAX: usize = 4096;
 
 /// Of a [`Client`](crate::Client). `Options::new(url)` has the defaults; change what is to be another.
@@ -18,8 +17,8 @@ pub struct Options {
     pub max_reconnect_attempts: Option<u32>,
     /// Durable commands that may wait at most (1000).
     pub queue_max: usize,
-    /// Events that may wait for the application at most ([`EVENTS_MAX`]). Then the server is no longer read, which skips live events
-    /// and in the end closes 4101; the client recovers what was missed.
+    /// Events that may wait for the application at most (4096). Beyond that live ones are left out, and rooms are recovered when the
+    /// application takes events again.
     pub events_max: usize,
     /// Keeps waiting durable commands over restarts of the process. None: they end with it.
     pub storage: Option<Box<dyn CommandStorage>>,

@@ -68,9 +68,8 @@ pub(crate) async fn run(
 async fn open(url: &str, tls: &Tls) -> Result<Socket, Error> {
     let mut request = url.into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(INBOUND_BYTES_MAX))
-        .max_frame_size(Some(INBOUND_BYTES_MAX));
+    let config =
+        WebSocketConfig::default().max_message_size(Some(INBOUND_BYTES_MAX)).max_frame_size(Some(INBOUND_BYTES_MAX));
     tls.connect(request, config).await
 }
 

@@ -43,7 +43,8 @@ mod tests {
     fn what_goes_out_is_json_whatever_the_id() {
         let text = encode("a\"\\\n", "chat_message", r#"{"message":"ä"}"#, 7);
         let value: Value = serde_json::from_str(&text).unwrap();
-        let expected = serde_json::json!({"id": "a\"\\\n", "type": "chat_message", "data": {"message": "ä"}, "timestamp": 7});
+        let expected =
+            serde_json::json!({"id": "a\"\\\n", "type": "chat_message", "data": {"message": "ä"}, "timestamp": 7});
         assert_eq!(value, expected);
     }
 

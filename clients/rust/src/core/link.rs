@@ -46,7 +46,15 @@ pub(super) struct Link {
 impl Link {
     pub fn new(id: LinkId, migration_token: Option<String>) -> Link {
         let (session, resume_id) = (None, None);
-        Link { id, phase: Phase::Opening, migration_token, is_ending: false, session, resume_id, is_heartbeat_out: false }
+        Link {
+            id,
+            phase: Phase::Opening,
+            migration_token,
+            is_ending: false,
+            session,
+            resume_id,
+            is_heartbeat_out: false,
+        }
     }
 
     pub fn is_ready(&self) -> bool {

@@ -22,7 +22,8 @@ impl Core {
             return;
         }
         // Never from an encrypted connection to one that is not.
-        let is_safe = url.starts_with("wss://") || (url.starts_with("ws://") && !self.settings.url.starts_with("wss://"));
+        let is_safe =
+            url.starts_with("wss://") || (url.starts_with("ws://") && !self.settings.url.starts_with("wss://"));
         if !is_safe {
             return self.tell(Event::Error(Error::InvalidFormat(format!("a migration to {url:?}"))));
         }

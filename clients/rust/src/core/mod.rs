@@ -30,8 +30,8 @@ pub use envelope::MESSAGE_BYTES_MAX;
 pub use output::{Ask, Close, LinkId, Output, StoredCommand, TokenReason};
 
 use crate::error::{Error, ServerError};
-pub use crate::event::Position;
 use crate::event::Event;
+pub use crate::event::Position;
 use connection::Connection;
 use link::Link;
 use outbox::Outbox;
@@ -130,6 +130,9 @@ pub struct Core {
     order: u64,
     /// Frames that the socket has not taken yet, as far as is known.
     unsent: usize,
+    is_backlogged: bool,
+    /// Events that were not told since the backlog began.
+    missed: u64,
 }
 
 impl Core {
@@ -149,6 +152,8 @@ impl Core {
             pending: VecDeque::new(),
             order: 0,
             unsent: 0,
+            is_backlogged: false,
+            missed: 0,
         }
     }
 
@@ -255,12 +260,23 @@ impl Core {
         }
     }
 
-    /// Something has come, although it is not read yet: the link lives.
-    pub fn handle_alive(&mut self, link: LinkId, now: Now) {
+    /// The application takes no events for now, or takes them again. Meanwhile what can be fetched later is left out, and what is
+    /// live is lost, as for any slow reader; [`Event::Missed`] counts it.
+    pub fn handle_backlog(&mut self, is_backlogged: bool, now: Now) {
         self.time(now);
-        if self.find(link).is_some() {
-            self.heard(link);
+        self.is_backlogged = is_backlogged;
+        if !is_backlogged {
+            let count = std::mem::take(&mut self.missed);
+            if count > 0 {
+                self.tell(Event::Missed { count });
+            }
+            self.join_due();
         }
+    }
+
+    /// So many events found no place at all.
+    pub fn handle_missed(&mut self, events: u64) {
+        self.missed += events;
     }
 
     /// So many frames were given out and not written yet. Live commands are refused when there are too many.
@@ -310,6 +326,10 @@ impl Core {
     }
 
     fn tell(&mut self, event: Event) {
+        if self.is_backlogged && event.is_passing() {
+            self.missed += 1;
+            return;
+        }
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -331,7 +351,8 @@ impl Core {
         match kind {
             "ack" => {
                 let id = text(data.remove("requestId"));
-                let result = data.remove("result").filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()));
+                let result =
+                    data.remove("result").filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()));
                 return self.answered(link, &id, Ok(result));
             }
             "error" => {

@@ -22,6 +22,8 @@ pub(super) struct Entry {
     lane: String,
     is_on_wire: bool,
     was_on_wire: bool,
+    /// Of an earlier process, whose rooms this one may not have joined yet.
+    is_restored: bool,
     /// Not before this on the monotonic clock.
     retry_at_ms: u64,
 }
@@ -105,7 +107,7 @@ impl Outbox {
         found.sort_by_key(|command| (command.since_ms, command.order));
         for command in found.into_iter().rev() {
             let born = Born::read(command.since_ms, now);
-            // Whether it was sent before is not known.
+            // Whether it was on the wire is not known.
             self.entries.push_front(entry(command, born, true));
         }
     }
@@ -122,12 +124,13 @@ impl Outbox {
         old.map(|entry| entry.command.id.clone()).collect()
     }
 
-    pub fn due(&mut self, now: Now, is_lane_open: impl Fn(&str) -> bool) -> Due {
+    /// `is_lane_open`: of a room's id, and whether the command was restored.
+    pub fn due(&mut self, now: Now, is_lane_open: impl Fn(&str, bool) -> bool) -> Due {
         let mut due = Due::default();
         let mut lanes: HashSet<&str> = HashSet::new();
         for entry in &mut self.entries {
             // First of its lane: the others wait for it.
-            if !lanes.insert(&entry.lane) || entry.is_on_wire || !is_lane_open(&entry.lane) {
+            if !lanes.insert(&entry.lane) || entry.is_on_wire || !is_lane_open(&entry.lane, entry.is_restored) {
                 continue;
             }
             if entry.retry_at_ms > now.mono_ms {
@@ -155,10 +158,10 @@ impl Outbox {
     }
 }
 
-fn entry(command: StoredCommand, born: Born, was_on_wire: bool) -> Entry {
+fn entry(command: StoredCommand, born: Born, is_restored: bool) -> Entry {
     let data: Value = serde_json::from_str(&command.data).unwrap_or_default();
     let lane = data.get("roomId").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Entry { command, born, lane, is_on_wire: false, was_on_wire, retry_at_ms: 0 }
+    Entry { command, born, lane, is_on_wire: false, was_on_wire: is_restored, is_restored, retry_at_ms: 0 }
 }
 
 #[cfg(test)]
@@ -210,7 +213,7 @@ mod tests {
                         outbox.add(StoredCommand { id, kind, data, since_ms, order: count as u64 }, now);
                     }
                     Step::Flush => {
-                        for command in outbox.due(now, |_| true).send {
+                        for command in outbox.due(now, |_, _| true).send {
                             let room = waiting.iter().position(|list| list.contains(&command.id)).unwrap();
                             prop_assert_eq!(waiting[room].front(), Some(&command.id), "overtaken");
                             prop_assert!(on_wire.iter().all(|(other, _)| *other != room), "two at a time");

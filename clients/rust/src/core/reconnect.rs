@@ -51,7 +51,8 @@ impl RetryRange {
     /// From whatever came; never the wrong way round, never longer than a day.
     pub fn read(data: &Map<String, Value>) -> RetryRange {
         const DAY_MS: u64 = 86_400_000;
-        let ms = |name: &str, otherwise: u64| data.get(name).and_then(Value::as_u64).map_or(otherwise, |ms| ms.min(DAY_MS));
+        let ms =
+            |name: &str, otherwise: u64| data.get(name).and_then(Value::as_u64).map_or(otherwise, |ms| ms.min(DAY_MS));
         let default = RetryRange::default();
         let min_ms = ms("retryMinMs", default.min_ms);
         RetryRange { min_ms, max_ms: ms("retryMaxMs", default.max_ms).max(min_ms) }
@@ -76,7 +77,10 @@ mod tests {
         let expected: [(AfterClose, &[u16]); 4] = [
             (AfterClose::Stop, &[1000, 1002, 1003, 1007, 1009, 4000, 4005, 4006, 4007, 4008, 4009, 4042, 4099]),
             (AfterClose::NewToken, &[4001, 4002, 4003, 4004]),
-            (AfterClose::BackOff, &[1001, 1005, 1006, 1011, 1012, 1015, 3000, 4100, 4101, 4102, 4103, 4104, 4199, 4300]),
+            (
+                AfterClose::BackOff,
+                &[1001, 1005, 1006, 1011, 1012, 1015, 3000, 4100, 4101, 4102, 4103, 4104, 4199, 4300],
+            ),
             (AfterClose::Range, &[4200, 4201, 4250, 4299]),
         ];
         for (what, codes) in expected {

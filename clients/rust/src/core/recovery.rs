@@ -33,7 +33,7 @@ impl Core {
     /// Sends every join that is due; called whenever one may have become so.
     pub(super) fn join_due(&mut self) {
         let Some(link) = self.ready_link() else { return };
-        let (mut join, look_at_ms) = self.recovery.rooms.due(self.now.mono_ms);
+        let (mut join, look_at_ms) = self.recovery.rooms.due(self.now.mono_ms, !self.is_backlogged);
         if self.recovery.failures >= ONE_BY_ONE {
             let is_busy = !self.recovery.joins.is_empty() || self.recovery.rooms.is_any_joining();
             join.truncate(usize::from(!is_busy));
@@ -180,7 +180,10 @@ impl Core {
         if position.is_none() {
             return; // not subscribed: the join will tell why
         }
-        if is_recovered {
+        if is_recovered && self.is_backlogged {
+            // No room for what was missed: it is fetched from the old position when there is.
+            (room.phase, room.is_lagging) = (RoomPhase::Joined, true);
+        } else if is_recovered {
             room.phase = RoomPhase::Joined;
             self.report(&room_id, true);
             self.replay(&room_id, answer.remove("events"));
@@ -208,7 +211,9 @@ impl Core {
         let Some(Value::Array(events)) = events else { return };
         for mut event in events {
             let Some(Value::Object(data)) = event.get_mut("data").map(Value::take) else { continue };
-            let (Some(kind), Some(position)) = (event.get("type").and_then(Value::as_str), position_of(&data)) else { continue };
+            let (Some(kind), Some(position)) = (event.get("type").and_then(Value::as_str), position_of(&data)) else {
+                continue;
+            };
             let Some(room) = self.recovery.rooms.get_mut(room_id) else { return };
             // What the server replays has no gap; a double may be what came on the connection before.
             if room.position.as_ref().is_some_and(|at| compare(at, &position) == Step::Double) {
@@ -263,12 +268,12 @@ impl Core {
             return; // before a snapshot, everything is in the snapshot
         };
         match compare(at, &position) {
-            Step::Next => {
+            Step::Next if !self.is_backlogged => {
                 room.position = Some(position);
                 self.deliver(kind, data);
                 self.flush();
             }
-            Step::Gap => {
+            Step::Next | Step::Gap => {
                 room.is_lagging = true;
                 room.is_reported = false;
                 self.join_due();

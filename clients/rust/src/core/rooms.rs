@@ -136,9 +136,13 @@ impl Rooms {
         read.take(RESUME_ROOMS_MAX).collect()
     }
 
-    /// Whether commands for a room have to wait: it is wanted, but not joined yet.
-    pub fn is_pending(&self, id: &str) -> bool {
-        self.get(id).is_some_and(|room| room.phase != RoomPhase::Joined)
+    /// Whether commands for a room may go. They wait while it is wanted, but not joined yet. Those of an earlier process wait for this
+    /// one to want it, too: they would come back with `not_in_room`.
+    pub fn is_open(&self, id: &str, is_restored: bool) -> bool {
+        match self.get(id) {
+            Some(room) => room.phase == RoomPhase::Joined,
+            None => !is_restored || id.is_empty(),
+        }
     }
 
     /// Whether a room_state is awaited.
@@ -152,10 +156,12 @@ impl Rooms {
         self.rooms.iter().all(is_here)
     }
 
-    /// Ids of those to be joined now, and when to look again if something waits for its time.
-    pub fn due(&self, now_ms: u64) -> (Vec<String>, Option<u64>) {
+    /// Ids of those to be joined now, and when to look again if something waits for its time. `with_lagging`: what was missed can
+    /// be taken.
+    pub fn due(&self, now_ms: u64, with_lagging: bool) -> (Vec<String>, Option<u64>) {
         let is_waiting = |room: &&Room| {
-            (room.phase == RoomPhase::Apart || room.is_lagging || !room.waiters.is_empty()) && room.join_id.is_none()
+            let is_lagging = room.is_lagging && with_lagging;
+            (room.phase == RoomPhase::Apart || is_lagging || !room.waiters.is_empty()) && room.join_id.is_none()
         };
         let (due, later): (Vec<&Room>, Vec<&Room>) =
             self.rooms.iter().filter(is_waiting).partition(|room| room.retry_at_ms <= now_ms);

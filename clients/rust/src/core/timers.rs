@@ -89,10 +89,9 @@ mod tests {
         timers.start(Timer::Answer, 40);
         timers.stop(Timer::Retry);
         assert_eq!((timers.next(), timers.take_due(9)), (Some(10), None));
-        assert_eq!([timers.take_due(50), timers.take_due(50), timers.take_due(50)], [
-            Some(Timer::Expiry),
-            Some(Timer::Answer),
-            None
-        ]);
+        assert_eq!(
+            [timers.take_due(50), timers.take_due(50), timers.take_due(50)],
+            [Some(Timer::Expiry), Some(Timer::Answer), None]
+        );
     }
 }

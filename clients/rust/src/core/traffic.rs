@@ -135,10 +135,12 @@ impl Core {
 
     /// Sends what may go now; called whenever that may have changed.
     pub(super) fn flush(&mut self) {
-        let Some(link) = self.connection.link.as_ref().filter(|link| link.is_ready() && !link.is_ending) else { return };
+        let Some(link) = self.connection.link.as_ref().filter(|link| link.is_ready() && !link.is_ending) else {
+            return;
+        };
         let link = link.id;
         let rooms = &self.recovery.rooms;
-        let due = self.outbox.due(self.now, |lane| !rooms.is_pending(lane));
+        let due = self.outbox.due(self.now, |room, is_restored| rooms.is_open(room, is_restored));
         for command in due.send {
             self.send(link, &command.id, &command.kind, &command.data);
         }
@@ -213,7 +215,8 @@ impl Core {
 
     fn arm_expiry(&mut self) {
         let Now { mono_ms, .. } = self.now;
-        let oldest = [self.outbox.oldest_ms(self.now), self.pending.front().map(|pending| pending.born.age_ms(self.now))];
+        let oldest =
+            [self.outbox.oldest_ms(self.now), self.pending.front().map(|pending| pending.born.age_ms(self.now))];
         match oldest.into_iter().flatten().max() {
             Some(age_ms) => self.timers.start(Timer::Expiry, mono_ms.saturating_add(LIFE_MS.saturating_sub(age_ms))),
             None => self.timers.stop(Timer::Expiry),

@@ -115,7 +115,8 @@ fn max_reconnect_attempts_ends_it_once() {
         world.closes(1006);
         world.pass(10_000);
     }
-    let ends = world.pick(|event| if let Event::MaxReconnectAttempts { attempts } = event { Some(*attempts) } else { None });
+    let ends =
+        world.pick(|event| if let Event::MaxReconnectAttempts { attempts } = event { Some(*attempts) } else { None });
     assert_eq!((ends, world.links.len(), world.core.deadline()), (vec![3], 4, None));
     assert_eq!(world.core.state(), State::Disconnected);
     assert!(matches!(world.connected[..], [Err(Error::Stopped { code: 1006, .. })]));
@@ -169,16 +170,6 @@ fn no_frame_within_10_s_after_a_heartbeat_drops_the_link() {
     assert_eq!(world.core.state(), State::Reconnecting, "what the dropped link still says counts no more");
     world.come_back(json!([]));
     assert_eq!(world.waits().iter().filter(|ms| **ms > 10_000).count(), 1, "one heartbeat");
-}
-
-#[test]
-fn what_has_come_but_is_not_read_yet_shows_that_the_link_lives() {
-    let mut world = World::new();
-    world.connect();
-    world.pass(39_000);
-    world.core.handle_alive(world.link().id, world.now);
-    world.pass(11_000);
-    assert_eq!(world.core.state(), State::Connected);
 }
 
 #[test]

@@ -13,7 +13,10 @@ fn known_types_are_read_and_what_is_new_in_them_does_no_harm() {
     let room = json!({"id": "lobby", "type": "private", "slowModeSeconds": 5, "new": 1});
     let user = json!({"userId": "bob", "status": "idle", "lastActivity": 9});
     world.says("room_state", json!({"roomId": "lobby", "roomInfo": room, "onlineUsers": [user], "role": "moderator"}));
-    world.says("member_added", json!({"roomId": "lobby", "userId": "eve", "role": "invited", "addedBy": "bob", "offset": 4}));
+    world.says(
+        "member_added",
+        json!({"roomId": "lobby", "userId": "eve", "role": "invited", "addedBy": "bob", "offset": 4}),
+    );
     world.says("role_changed", json!({"roomId": "lobby", "userId": "eve", "role": "owner"}));
     world.says("typing_indicator", json!({"userId": "bob", "isTyping": true}));
     world.says("heartbeat_response", json!({"timestamp": 5, "clientTimestamp": 4}));
@@ -95,25 +98,48 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
         (0u64..9).prop_map(Value::from),
-        prop_oneof![Just("lobby"), Just("E"), Just("anna"), Just("chat_message"), Just("x"), Just("")].prop_map(Value::from),
+        prop_oneof![Just("lobby"), Just("E"), Just("anna"), Just("chat_message"), Just("x"), Just("")]
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 6, |inner| {
         let name = prop_oneof![
-            Just("roomId"), Just("epoch"), Just("offset"), Just("events"), Just("recovered"), Just("requestId"), Just("result"),
-            Just("rooms"), Just("data"), Just("type"), Just("recentMessages"), Just("retryMinMs"), Just("userId"), Just("code"),
+            Just("roomId"),
+            Just("epoch"),
+            Just("offset"),
+            Just("events"),
+            Just("recovered"),
+            Just("requestId"),
+            Just("result"),
+            Just("rooms"),
+            Just("data"),
+            Just("type"),
+            Just("recentMessages"),
+            Just("retryMinMs"),
+            Just("userId"),
+            Just("code"),
         ];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::vec((name, inner), 0..6)
-                .prop_map(|fields| Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())),
+            proptest::collection::vec((name, inner), 0..6).prop_map(|fields| Value::Object(
+                fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+            )),
         ]
     })
 }
 
 fn any_kind() -> impl Strategy<Value = &'static str> {
     prop_oneof![
-        Just("ack"), Just("error"), Just("connection_established"), Just("room_state"), Just("room_closed"),
-        Just("server_closing"), Just("token_expiring"), Just("migrate"), Just("chat_message"), Just("role_changed"), Just("new"),
+        Just("ack"),
+        Just("error"),
+        Just("connection_established"),
+        Just("room_state"),
+        Just("room_closed"),
+        Just("server_closing"),
+        Just("token_expiring"),
+        Just("migrate"),
+        Just("chat_message"),
+        Just("role_changed"),
+        Just("new"),
     ]
 }
 

@@ -112,7 +112,8 @@ fn any_other_refusal_fails_with_the_servers_code_and_the_next_goes_on() {
     let first = world.say("lobby", " ");
     world.say("lobby", "2");
     let id = world.last("chat_message").id;
-    let refusal = json!({"code": "invalid_argument", "message": "Invalid field", "retryable": false, "field": "message"});
+    let refusal =
+        json!({"code": "invalid_argument", "message": "Invalid field", "retryable": false, "field": "message"});
     let mut data = refusal;
     data["requestId"] = id.into();
     world.says("error", data);
@@ -271,7 +272,8 @@ fn what_can_never_be_sent_is_refused_at_once() {
         world.send_as(id, kind, json!({}));
         assert_eq!(world.failure(id), "invalid_argument", "{id} {kind}");
     }
-    let empty = super::super::envelope::encode("x", "chat_message", r#"{"message":"","roomId":"lobby"}"#, BEGIN_MS).len();
+    let empty =
+        super::super::envelope::encode("x", "chat_message", r#"{"message":"","roomId":"lobby"}"#, BEGIN_MS).len();
     let room = MESSAGE_BYTES_MAX - empty;
     let mut fits = "ä".repeat(room / 2);
     fits.push_str(&"a".repeat(room % 2));
@@ -303,6 +305,8 @@ fn storage_the_queue_outlives_the_process_in_order_and_with_its_ids() {
     next.send_as("own", "chat_message", json!({"roomId": "lobby", "message": "3"}));
     next.begin_as("anna", false, left);
     next.sign_in();
+    assert!(next.of("chat_message").is_empty(), "this process is not in the room yet");
+    next.join("lobby", 1);
     for (n, id) in ids[1..].iter().enumerate() {
         assert_eq!(&next.last("chat_message").id, id);
         next.acks_last("chat_message", json!({"offset": n + 2}));
@@ -325,9 +329,11 @@ fn storage_what_is_too_old_by_then_fails() {
         order: 1,
     };
     let mut world = World::new();
-    let stored = [("old", 300_000), ("nearly", 270_000), ("young", 269_999)].map(|(id, age)| command(id, BEGIN_MS - age));
+    let stored =
+        [("old", 300_000), ("nearly", 270_000), ("young", 269_999)].map(|(id, age)| command(id, BEGIN_MS - age));
     world.begin_as("anna", false, stored.into_iter().chain([command("of the future", BEGIN_MS + 1)]).collect());
     world.sign_in();
+    world.join("lobby", 0);
     assert_eq!((world.failure("old"), world.failure("of the future")), ("timeout", "timeout"));
     assert!(world.of("chat_message").is_empty(), "who may be forgotten soon is waited for, and nothing overtakes it");
     world.pass(30_000);

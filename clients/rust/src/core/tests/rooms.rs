@@ -1,6 +1,6 @@
 //! R-SDK-5, R-REC-1, R-REC-2: positions, resume, doubled offsets, gaps, `recovered`.
 use super::super::*;
-use super::world::{World, back, message, missed, state};
+use super::world::{World, back, message, missed, missed as missed_of, state};
 use serde_json::json;
 
 /// In room lobby at offset 3.
@@ -97,7 +97,11 @@ fn after_a_lost_connection_the_session_is_resumed_with_all_positions() {
     world.closes(1006);
     world.come_back(json!([]));
     let again = world.last("resume").data;
-    assert_eq!((&again["sessionId"], &again["resumeToken"]), (&json!("sess_1"), &json!("resume_1b")), "it keeps its id");
+    assert_eq!(
+        (&again["sessionId"], &again["resumeToken"]),
+        (&json!("sess_1"), &json!("resume_1b")),
+        "it keeps its id"
+    );
 }
 
 #[test]
@@ -147,7 +151,8 @@ fn a_refused_resume_the_rooms_are_joined_with_their_positions_under_the_new_sess
     recovered.as_object_mut().unwrap().remove("recentMessages");
     world.says("room_state", recovered);
     assert_eq!((world.offsets(), world.recovered()), (vec![4], vec![("lobby", true)]));
-    let snapshots = world.pick(|event| if let Event::RoomState(state) = event { Some(&state.recent_messages) } else { None });
+    let snapshots =
+        world.pick(|event| if let Event::RoomState(state) = event { Some(&state.recent_messages) } else { None });
     assert_eq!(*snapshots.last().unwrap(), &None, "what is shown stays");
     world.closes(1006);
     world.come_back(json!([]));
@@ -166,7 +171,8 @@ fn a_gap_nothing_is_applied_behind_it_before_what_was_missed() {
     assert_eq!(joins[1].data, json!({"roomId": "lobby", "recover": {"epoch": "E", "offset": 3}}));
     world.acks_last("join_room", json!({"role": null}));
     world.says("chat_message", message("lobby", 8));
-    world.says("room_state", state("lobby", 8, json!({"recovered": true, "events": missed("lobby", &[4, 5, 6, 7, 8])})));
+    world
+        .says("room_state", state("lobby", 8, json!({"recovered": true, "events": missed("lobby", &[4, 5, 6, 7, 8])})));
     world.says("chat_message", message("lobby", 9));
     assert_eq!(world.offsets(), [4, 5, 6, 7, 8, 9]);
     assert_eq!((world.recovered(), world.of("join_room").len()), (vec![("lobby", true)], 2));
@@ -312,4 +318,41 @@ fn recoveries_that_keep_failing_ask_for_less() {
     world.closes(1006);
     world.come_back(json!([]));
     assert_eq!(world.last("resume").data["rooms"].as_object().unwrap().len(), 2, "all is well again");
+}
+
+#[test]
+fn who_takes_no_events_is_spared_what_is_live_and_gets_what_is_durable_later() {
+    let mut world = in_lobby();
+    world.join("second", 0);
+    world.events.clear();
+    world.core.handle_backlog(true, world.now);
+    for offset in [4, 5] {
+        world.says("chat_message", message("lobby", offset));
+        world.says("broadcast", json!({"roomId": "lobby"}));
+    }
+    let sent = world.say("second", "answers do not wait");
+    world.acks_last("chat_message", json!({"offset": 1}));
+    assert!(world.settled[&sent].is_ok());
+    assert!(world.events.is_empty(), "{:?}", world.events);
+    assert_eq!(world.of("join_room").len(), 2, "what was missed is not fetched yet");
+
+    // Nor over a lost connection.
+    world.closes(1006);
+    world.come_back(json!([back("lobby", 6, &[4, 5, 6]), back("second", 1, &[1])]));
+    assert_eq!((world.offsets(), world.of("join_room").len()), (vec![], 0));
+
+    world.core.handle_backlog(false, world.now);
+    world.run();
+    let missed = world.pick(|event| if let Event::Missed { count } = event { Some(*count) } else { None });
+    assert_eq!(missed, [3], "two live ones and a settled command");
+    let joins = world.of("join_room");
+    assert_eq!(joins[0].data, json!({"roomId": "lobby", "recover": {"epoch": "E", "offset": 3}}));
+    for (join, room, offsets) in [(&joins[0], "lobby", &[4u64, 5, 6][..]), (&joins[1], "second", &[1])] {
+        world.acks(join, json!({"role": null}));
+        let last = *offsets.last().unwrap();
+        world.says("room_state", state(room, last, json!({"recovered": true, "events": missed_of(room, offsets)})));
+    }
+    world.says("chat_message", message("lobby", 7));
+    assert_eq!(world.offsets(), [4, 5, 6, 1, 7]);
+    assert_eq!(world.recovered(), [("lobby", true), ("second", true)]);
 }

@@ -280,7 +280,10 @@ impl World {
     }
 
     /// With a provider.
-    pub fn connect_with(&mut self, provider: impl FnMut(TokenReason) -> Option<Result<Option<String>, Error>> + 'static) {
+    pub fn connect_with(
+        &mut self,
+        provider: impl FnMut(TokenReason) -> Option<Result<Option<String>, Error>> + 'static,
+    ) {
         self.provide(provider);
         self.begin_as("anna", true, Vec::new());
         self.sign_in();

@@ -34,10 +34,12 @@ impl Packet {
     /// Those of one connection and direction keep their order.
     fn stream(&self) -> Option<(usize, LinkId, bool)> {
         Some(match *self {
-            Packet::Open { client, link } | Packet::Up { client, link, .. } | Packet::UpEnd { client, link } => (client, link, true),
-            Packet::Opened { client, link } | Packet::Down { client, link, .. } | Packet::DownEnd { client, link, .. } => {
-                (client, link, false)
+            Packet::Open { client, link } | Packet::Up { client, link, .. } | Packet::UpEnd { client, link } => {
+                (client, link, true)
             }
+            Packet::Opened { client, link }
+            | Packet::Down { client, link, .. }
+            | Packet::DownEnd { client, link, .. } => (client, link, false),
             Packet::Token { .. } => return None,
         })
     }
@@ -51,9 +53,10 @@ struct Faults {
     drain: u32,
     migrate: u32,
     slow_token: u32,
+    doze: u32,
 }
 
-const NO_FAULTS: Faults = Faults { cut: 0, freeze: 0, kill: 0, drain: 0, migrate: 0, slow_token: 0 };
+const NO_FAULTS: Faults = Faults { cut: 0, freeze: 0, kill: 0, drain: 0, migrate: 0, slow_token: 0, doze: 0 };
 
 struct App {
     core: Core,
@@ -64,6 +67,8 @@ struct App {
     given: BTreeMap<String, Vec<String>>,
     acked: BTreeMap<String, Value>,
     unsettled: BTreeSet<String>,
+    /// Takes no events.
+    dozes: bool,
 }
 
 struct Sim {
@@ -99,6 +104,7 @@ impl Sim {
                 given: BTreeMap::new(),
                 acked: BTreeMap::new(),
                 unsettled: BTreeSet::new(),
+                dozes: false,
             }
         };
         let apps = (0..CLIENTS).map(|client| app(client, &mut rng)).collect();
@@ -109,6 +115,7 @@ impl Sim {
             drain: rng.u32(0..200),
             migrate: rng.u32(0..300),
             slow_token: rng.u32(0..3000),
+            doze: rng.u32(0..500),
         };
         Sim {
             seed,
@@ -162,7 +169,8 @@ impl Sim {
     /// Both directions end: what would arrive later than `from` is lost.
     fn cut(&mut self, client: usize, link: LinkId, from: u64) {
         self.packets.retain(|(at, _), packet| {
-            let is_of_it = packet.stream().is_some_and(|(its_client, its_link, _)| (its_client, its_link) == (client, link));
+            let is_of_it =
+                packet.stream().is_some_and(|(its_client, its_link, _)| (its_client, its_link) == (client, link));
             !(is_of_it && *at > from)
         });
         self.cut.insert((client, link));
@@ -310,6 +318,15 @@ impl Sim {
     }
 
     fn second(&mut self, acts: &mut bool) {
+        for client in 0..CLIENTS {
+            let dozes = self.apps[client].dozes;
+            let turns = if dozes { self.rng.u32(0..10) < 2 } else { self.strikes(self.faults.doze) };
+            if turns {
+                self.apps[client].dozes = !dozes;
+                self.apps[client].core.handle_backlog(!dozes, self.now);
+                self.perform(client);
+            }
+        }
         if *acts {
             for client in 0..CLIENTS {
                 for _ in 0..self.rng.u32(0..3) {
@@ -338,11 +355,16 @@ impl Sim {
             let log = self.model.log(room);
             let mut seen = BTreeSet::new();
             for message in log {
-                assert!(seen.insert((&message.user, &message.client_id)), "seed {seed}: doubled: {}", message.client_id);
+                assert!(
+                    seen.insert((&message.user, &message.client_id)),
+                    "seed {seed}: doubled: {}",
+                    message.client_id
+                );
             }
             for (client, app) in self.apps.iter().enumerate() {
                 let user = format!("user{client}");
-                let own: Vec<&String> = log.iter().filter(|message| message.user == user).map(|message| &message.client_id).collect();
+                let own: Vec<&String> =
+                    log.iter().filter(|message| message.user == user).map(|message| &message.client_id).collect();
                 let given: Vec<&String> = app.given.get(*room).into_iter().flatten().collect();
                 assert_eq!(own, given, "seed {seed}: {user} in {room}");
                 for (place, message) in log.iter().enumerate().filter(|(_, message)| message.user == user) {

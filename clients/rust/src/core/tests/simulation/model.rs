@@ -1,6 +1,6 @@
 //! A small model of the server, as far as a client can tell: rooms with logs, repeats, sessions, recovery, refusals, death.
-use super::Packet;
 use super::super::super::{LinkId, Now};
+use super::Packet;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,8 +146,12 @@ impl Model {
         if !is_good || self.refuses() {
             return self.refuse(key, id, "not_found", None);
         }
-        let old: Vec<(usize, LinkId)> =
-            self.conns.iter().filter(|(other, conn)| **other != key && conn.session == session).map(|(key, _)| *key).collect();
+        let old: Vec<(usize, LinkId)> = self
+            .conns
+            .iter()
+            .filter(|(other, conn)| **other != key && conn.session == session)
+            .map(|(key, _)| *key)
+            .collect();
         for (client, link) in old {
             self.conns.remove(&(client, link));
             self.out.push(Packet::DownEnd { client, link, code: 4009 });
@@ -158,7 +162,8 @@ impl Model {
             let missed = self.missed(room, position);
             self.conns.get_mut(&key).expect("a connection").rooms.insert(room.clone());
             let (recovered, events) = (missed.is_some(), missed.unwrap_or_default());
-            rooms.push(json!({"roomId": room, "recovered": recovered, "epoch": EPOCH, "offset": end, "events": events}));
+            rooms
+                .push(json!({"roomId": room, "recovered": recovered, "epoch": EPOCH, "offset": end, "events": events}));
         }
         let token = self.new_token(user, &session);
         self.conns.get_mut(&key).expect("a connection").session = session;
@@ -202,11 +207,11 @@ impl Model {
             return self.refuse(key, id, "not_in_room", None);
         }
         let log = &self.logs[room];
-        let is_repeat = |stored: &Stored| {
-            stored.user == user && stored.client_id == id && now.unix_ms - stored.at_ms < DEDUPE_MS
-        };
+        let is_repeat =
+            |stored: &Stored| stored.user == user && stored.client_id == id && now.unix_ms - stored.at_ms < DEDUPE_MS;
         if let Some(place) = log.iter().position(is_repeat) {
-            let result = json!({"messageId": format!("msg{place}"), "offset": place + 1, "epoch": EPOCH, "duplicate": true});
+            let result =
+                json!({"messageId": format!("msg{place}"), "offset": place + 1, "epoch": EPOCH, "duplicate": true});
             return self.ack(key, id, result);
         }
         if self.refuses() {
