@@ -64,7 +64,7 @@ impl Core {
     pub(super) fn join_answered(&mut self, id: &str, answer: Result<Value, Error>) -> Option<Result<Value, Error>> {
         let Some(room_id) = self.recovery.joins.remove(id) else { return Some(answer) };
         let room = self.recovery.rooms.get_mut(&room_id).filter(|room| room.join_id.as_deref() == Some(id));
-        let Some(room) = room else { return None }; // left meanwhile
+        let room = room?; // left meanwhile
         match answer {
             Ok(result) => {
                 room.phase = RoomPhase::Joined; // `join_id` stays until the room_state, which follows
@@ -255,7 +255,7 @@ impl Core {
     }
 
     pub(super) fn room_closed(&mut self, data: Map<String, Value>) {
-        self.leave(&room_id_of(&data).to_owned());
+        self.leave(room_id_of(&data));
         self.dispatch("room_closed", data);
         self.flush();
     }
