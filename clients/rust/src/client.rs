@@ -1,16 +1,18 @@
 //! What an application holds: the client, its events, and the answers to come.
 use crate::command::{ChatResult, JoinResult};
 use crate::core::{Core, Now, State, StoredCommand};
-use crate::driver::{Driver, Shared};
+use crate::driver::Driver;
 use crate::error::{Error, SetupError};
 use crate::event::Event;
 use crate::options::Options;
+use crate::shared::Shared;
 use crate::socket::Tls;
 use crate::token::Token;
 use futures_util::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -155,10 +157,18 @@ fn tls(_: &mut Options) -> Result<Tls, SetupError> {
     Ok(Tls::default())
 }
 
+/// Without what it holds: tokens are secrets.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("state", &self.connection_state()).finish_non_exhaustive()
+    }
+}
+
 /// Everything that happens, in order. Also a [`Stream`]. Ends when the client is dropped.
 ///
 /// Who takes none for long (`Options::events_max`) is spared what is live, is told so by [`Event::Missed`], and gets what is durable
 /// when he takes them again. Answers do not wait for that.
+#[derive(Debug)]
 pub struct Events {
     take: mpsc::Receiver<Event>,
 }
@@ -184,6 +194,7 @@ impl Stream for Events {
 }
 
 /// The answer to a command: the result of its ack, as JSON or [of a type](Ack::of).
+#[derive(Debug)]
 pub struct Ack<T = Value> {
     id: String,
     answer: oneshot::Receiver<Result<Value, Error>>,
@@ -214,6 +225,7 @@ impl<T: DeserializeOwned> Future for Ack<T> {
 }
 
 /// The first connection, or why there will be none.
+#[derive(Debug)]
 pub struct Connecting {
     answer: oneshot::Receiver<Result<(), Error>>,
 }
@@ -227,6 +239,7 @@ impl Future for Connecting {
 }
 
 /// The end of the socket.
+#[derive(Debug)]
 pub struct Closed {
     answer: oneshot::Receiver<()>,
 }

@@ -5,7 +5,7 @@
 //! | Module | What it is |
 //! |---|---|
 //! | [`core`] | the client without input and output: frames, time and wishes go in, frames, deadlines and events come out |
-//! | `client`, `driver`, `socket` | a tokio task that owns sockets and timers and does what the core wants |
+//! | `client`, `shared`, `driver`, `socket` | a tokio task that owns sockets and timers and does what the core wants |
 //! | [`event`], [`command`], [`error`] | what is told, what is asked, and why it failed |
 //! | [`storage`] | commands that outlive the process |
 
@@ -16,6 +16,7 @@ mod driver;
 pub mod error;
 pub mod event;
 mod options;
+mod shared;
 mod socket;
 pub mod storage;
 mod token;

@@ -1,7 +1,7 @@
-//! The life of the connection (R-SDK-1 to 3): states, sign-in, resume, heartbeat, and coming back as close codes ask for.
+//! The life of the connection (R-SDK-1 to 3): states, sign-in, resume, heartbeat.
 use super::link::{Link, Phase, Session};
 use super::output::{Close, LinkId, Output, TokenReason};
-use super::reconnect::{AfterClose, RetryRange, after_close, back_off_ms};
+use super::reconnect::RetryRange;
 use super::timers::Timer;
 use super::tokens::{ASK_AGAIN_MS, Tokens};
 use super::{Core, HEARTBEAT_MS, State};
@@ -12,10 +12,8 @@ use serde_json::{Map, Value, json};
 /// Connected this long: the back-off begins anew (R-SDK-2).
 const STEADY_MS: u64 = 10_000;
 /// A connection that is gone without a close frame.
-const LOST: u16 = 1006;
-/// Another connection has resumed this session.
-const RESUMED_ELSEWHERE: u16 = 4009;
-const NORMAL: Close = Close::Frame { code: 1000, reason: "Client disconnecting" };
+pub(super) const LOST: u16 = 1006;
+pub(super) const NORMAL: Close = Close::Frame { code: 1000, reason: "Client disconnecting" };
 /// Nothing that does not move for less: a heartbeat each millisecond is a flood already.
 const HEARTBEAT_MS_MIN: u64 = 10;
 
@@ -31,16 +29,16 @@ pub(super) struct Connection {
     /// Of the last connection: what to resume.
     session: Option<Session>,
     /// Retries in a row.
-    attempt: u32,
-    range: Option<RetryRange>,
+    pub attempt: u32,
+    pub range: Option<RetryRange>,
     pub is_waiting: bool,
     link_count: u64,
     /// As the server says.
     heartbeat_ms: Option<u64>,
     /// The `refresh_token` that is under way, and its token.
-    refresh: Option<(String, String)>,
+    pub refresh: Option<(String, String)>,
     /// A connection was lost behind its `resume`, which may take effect all the same, also later.
-    is_resume_adrift: bool,
+    pub is_resume_adrift: bool,
 }
 
 impl Core {
@@ -293,111 +291,5 @@ impl Core {
     pub(super) fn cut(&mut self, link: LinkId, why: &str) {
         self.outputs.push_back(Output::Close { link, how: Close::Cut });
         self.closed(link, LOST, why);
-    }
-
-    // ------------------------------------------------------------ ends
-
-    pub(super) fn closed(&mut self, link: LinkId, code: u16, reason: &str) {
-        // The other connection may have been our own: a migration's, or one before this whose `resume` came late. Once, since else
-        // two clients of one session would take it from each other for ever.
-        let is_own_doing = code == RESUMED_ELSEWHERE && std::mem::take(&mut self.connection.is_resume_adrift);
-        let code = if is_own_doing { LOST } else { code };
-        if self.find(link).is_some_and(|link| link.phase == Phase::Resuming) {
-            self.connection.is_resume_adrift = true;
-        }
-        if self.is_next(link) {
-            self.connection.next = None;
-            self.timers.stop(Timer::Migration);
-            // The old connection goes on, unless it has ended meanwhile.
-            if self.connection.link.is_none() {
-                self.lost(code, reason);
-            }
-        } else if self.connection.next.is_some() {
-            self.link_ends();
-            // The new server's connection is on its way already.
-            self.set_state(State::Reconnecting, None, Some(why(code, reason)));
-        } else {
-            self.lost(code, reason);
-        }
-    }
-
-    /// The link is no more: nothing of it may go on.
-    pub(super) fn link_ends(&mut self) {
-        self.stop_timers(&[Timer::Progress, Timer::Steady, Timer::Heartbeat, Timer::Answer, Timer::Refresh]);
-        self.connection.link = None;
-        self.connection.refresh = None;
-        self.connection.tokens.stop_asking();
-        self.commands_lost();
-    }
-
-    fn lost(&mut self, code: u16, reason: &str) {
-        self.link_ends();
-        let after = after_close(code);
-        if after == AfterClose::NewToken {
-            self.connection.tokens.rejected();
-        }
-        match after {
-            AfterClose::Stop => return self.stop(code, reason, false),
-            AfterClose::NewToken if !self.connection.tokens.has_provider => return self.stop(code, reason, true),
-            _ => {}
-        }
-        let attempts = self.connection.attempt;
-        if self.settings.max_reconnect_attempts.is_some_and(|max| attempts >= max) {
-            self.stop(code, reason, false);
-            return self.tell(Event::MaxReconnectAttempts { attempts });
-        }
-        self.connection.attempt += 1;
-        let random = (self.random)();
-        let wait_ms = match (self.connection.range, after) {
-            (Some(range), _) => range.wait_ms(random),
-            (None, AfterClose::Range) => RetryRange::default().wait_ms(random),
-            (None, _) => back_off_ms(self.connection.attempt, random),
-        };
-        self.connection.is_waiting = true;
-        self.start(Timer::Retry, wait_ms);
-        self.set_state(State::Reconnecting, Some(wait_ms), Some(why(code, reason)));
-    }
-
-    /// Not to be tried again without the application.
-    fn stop(&mut self, code: u16, reason: &str, is_token_needed: bool) {
-        self.close_all();
-        let error = Error::Stopped { code, reason: reason.to_owned() };
-        self.end(error, Some(why(code, reason)));
-        self.tell(Event::Stopped { code, reason: reason.to_owned(), is_token_needed });
-    }
-
-    fn close_all(&mut self) {
-        for link in [&self.connection.link, &self.connection.next].into_iter().flatten() {
-            self.outputs.push_back(Output::Close { link: link.id, how: NORMAL });
-        }
-    }
-
-    fn end(&mut self, error: Error, why: Option<String>) {
-        self.stop_timers(&[Timer::Retry, Timer::Migration]);
-        self.connection.next = None;
-        self.connection.is_waiting = false;
-        self.connection.range = None;
-        self.link_ends();
-        self.connection.attempt = 0;
-        self.outputs.push_back(Output::Connected(Err(error)));
-        self.set_state(State::Disconnected, None, why);
-    }
-
-    fn set_state(&mut self, state: State, retry_in_ms: Option<u64>, why: Option<String>) {
-        if state == self.connection.state && state != State::Reconnecting {
-            return;
-        }
-        self.connection.state = state;
-        self.outputs.push_back(Output::state(state, self.connection.attempt, retry_in_ms, why));
-    }
-}
-
-/// For people.
-fn why(code: u16, reason: &str) -> String {
-    match (code, reason) {
-        (LOST, "") => "the connection was lost".to_owned(),
-        (LOST, _) => reason.to_owned(),
-        (_, "") => format!("closed with {code}"),
-        _ => format!("closed with {code}: {reason}"),
     }
 }

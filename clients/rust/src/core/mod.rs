@@ -12,11 +12,13 @@
 //! Invariants: at most one connection, but for a migration's second one; one retry timer; one heartbeat. Every durable event of
 //! a joined room is told once, in order, or a snapshot replaces it. Every command is settled exactly once.
 mod connection;
+mod ending;
 mod envelope;
 mod link;
 mod migration;
 mod outbox;
 mod output;
+mod receive;
 pub mod reconnect;
 mod recovery;
 mod rooms;
@@ -29,7 +31,7 @@ mod traffic;
 pub use envelope::MESSAGE_BYTES_MAX;
 pub use output::{Ask, Close, LinkId, Output, StoredCommand, TokenReason};
 
-use crate::error::{Error, ServerError};
+use crate::error::Error;
 use crate::event::Event;
 pub use crate::event::Position;
 use connection::Connection;
@@ -341,49 +343,6 @@ impl Core {
     fn send(&mut self, link: LinkId, id: &str, kind: &str, data: &str) {
         let text = envelope::encode(id, kind, data, self.now.unix_ms);
         self.outputs.push_back(Output::Send { link, text });
-    }
-
-    fn received(&mut self, link: LinkId, kind: &str, mut data: Map<String, Value>) {
-        let text = |value: Option<Value>| match value {
-            Some(Value::String(text)) => text,
-            _ => String::new(),
-        };
-        match kind {
-            "ack" => {
-                let id = text(data.remove("requestId"));
-                let result =
-                    data.remove("result").filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()));
-                return self.answered(link, &id, Ok(result));
-            }
-            "error" => {
-                let error = Error::Server(ServerError::read(&data));
-                return self.answered(link, &text(data.remove("requestId")), Err(error));
-            }
-            "connection_established" => {
-                self.dispatch(kind, data.clone());
-                return self.established(link, &data);
-            }
-            _ => {}
-        }
-        // A migration's new connection has nothing more to say before it takes over.
-        if self.connection.link.as_ref().map(|link| link.id) != Some(link) {
-            return;
-        }
-        match kind {
-            "room_state" => return self.room_state(data),
-            "room_closed" => return self.room_closed(data),
-            "server_closing" => self.server_closing(&data),
-            "token_expiring" => self.token_expiring(),
-            "migrate" => self.migrate(&data),
-            _ => return self.room_event(kind, data),
-        }
-        self.dispatch(kind, data);
-    }
-
-    fn answered(&mut self, link: LinkId, id: &str, answer: Result<Value, Error>) {
-        if let Some(answer) = self.connection_answered(link, id, answer) {
-            self.command_answered(id, answer);
-        }
     }
 
     fn fired(&mut self, timer: Timer) {
