@@ -84,6 +84,8 @@ impl Shared {
             let is_provider = token.is_provider();
             inner.token = Some(token);
             inner.connecting.push(give);
+            // Who waited for the end waits no longer: there is a new beginning.
+            inner.closing.clear();
             inner.core.connect(user_id, is_provider, stored, self.now());
         } else if inner.was_connected {
             let _ = give.send(Ok(()));

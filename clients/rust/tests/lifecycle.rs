@@ -38,6 +38,10 @@ async fn a_bad_token_is_refused_with_the_reason_and_there_is_no_further_attempt(
     // With a good one it goes on.
     eve.client.connect("eve", server.token("eve")).await.expect("a connection");
     assert_eq!(eve.client.connection_state(), State::Connected);
+    let closed = eve.client.disconnect();
+    let connected = eve.client.connect("eve", server.token("eve"));
+    closed.await; // although it goes on
+    connected.await.expect("a connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
