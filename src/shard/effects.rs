@@ -1,5 +1,6 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
+use super::deliver::Mark;
 use super::fanout::Lagging;
 use super::mail::{Mail, Parting};
 use super::{Core, Departure};
@@ -193,6 +194,10 @@ impl<P: Plane> Core<P> {
     /// A frame for the room's sessions on this shard.
     pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
         let Some(key) = self.fanout.find(room) else { return };
+        if read_at_ns != 0 {
+            let from = self.fanout.rooms[key as usize].log.head();
+            self.deliveries.marks.push(Mark { room: key, from, read_at_ns });
+        }
         let except: SmallVec<[u32; 4]> = except
             .iter()
             .filter_map(|conn| {
@@ -221,9 +226,6 @@ impl<P: Plane> Core<P> {
         let appended = self.fanout.append(key, frame, &except, lagging, &mut slow);
         self.counters.frames_delivered += appended.readers;
         self.counters.dropped.add(DropReason::LiveLagging, appended.skipped);
-        if read_at_ns != 0 {
-            self.deliveries.marks.push(read_at_ns);
-        }
         for slot in slow {
             self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
             self.close(slot, CloseCode::SlowConsumer);

@@ -5,15 +5,17 @@
 //! lags) is a *skip*: a range of the log that its cursor jumps over.
 use super::conn::NONE;
 use super::log::{ChunkPool, Log};
+use super::pass::{Pass, Progress};
 use crate::base::hash::name_hash;
 use hashbrown::HashTable;
 use slab::Slab;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Conditions of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Its cursor is at the head, or will be after this turn's flush.
+    /// Its cursor is at the head, or will be when its room's pass has come by.
     Current,
     /// Listed in its room's `behind`.
     Behind,
@@ -50,9 +52,24 @@ pub struct LocalRoom {
     /// Members whose cursor is not at the head although they were offered what there was.
     pub behind: Vec<u32>,
     skips: Vec<Skip>,
-    /// Listed in `Fanout::dirty`: has frames that were not offered yet.
-    pub is_dirty: bool,
+    /// Listed in `Fanout::dirty`: has frames that were not offered to everyone yet.
+    is_dirty: bool,
+    /// How far they were offered.
+    pass: Pass,
+    /// Listed in `Fanout::unsettled`.
+    is_unsettled: bool,
+    /// So long a list of members behind is looked through in the middle of a pass.
+    behind_max: usize,
 }
+
+/// Members behind that are not worth looking through in the middle of a pass: many have caught up since, and cost a look at each
+/// frame that is appended until the end of the pass finds out.
+const BEHIND_UNSORTED_MAX: usize = 64;
+
+/// Bytes of a room that someone who keeps pace was not offered yet, as long as a turn ends with its pass half-way. More: members are
+/// offered them without regard to the turn's length, for whatever is read next could only make it longer. A quarter of what a
+/// connection may leave unread (`conn.out_queue_bytes`).
+const UNOFFERED_BYTES_MAX: u64 = 256 << 10;
 
 impl LocalRoom {
     /// Bytes that this subscription has still to get.
@@ -109,7 +126,7 @@ pub struct Fanout {
     names: HashTable<u32>,
     pub subscriptions: Slab<Subscription>,
     pub pool: ChunkPool,
-    /// Rooms with frames that were not offered yet.
+    /// Rooms with frames that were not offered to everyone yet, in the order in which they are to be looked at.
     pub dirty: Vec<u32>,
     /// Rooms that may hold more of their log than anyone needs. They are settled after the flush, not at once: until then a planned
     /// send may rely on bytes that no cursor stands before any more.
@@ -236,6 +253,7 @@ impl Fanout {
         }
         appended.readers = (room.members.len() - skipping.len()) as u64;
         if !std::mem::replace(&mut room.is_dirty, true) {
+            room.pass = Pass::from(from);
             self.dirty.push(key);
         }
         appended
@@ -249,14 +267,64 @@ impl Fanout {
         let len = room.log.readable(position).len().min((limit - position) as usize);
         if len == 0 && of.pace == Pace::Behind {
             // It may just have jumped to the head.
-            self.unsettled.push(of.room);
+            let room = of.room;
+            self.touch(room);
         }
         (len > 0).then_some((position, len))
     }
 
-    /// Sends that the frames not offered yet will take.
+    /// The next members of a dirty room that are to be offered its frames, at most so many: places in `members`. `end_slice` follows.
+    pub fn slice(&mut self, key: u32, most: usize) -> Range<usize> {
+        let room = &mut self.rooms[key as usize];
+        room.pass.slice(room.members.len(), most, room.log.head())
+    }
+
+    /// Those of the slice were offered everything, or are listed as behind. True if the room has nothing more to offer.
+    pub fn end_slice(&mut self, key: u32) -> bool {
+        let room = &mut self.rooms[key as usize];
+        let progress = room.pass.end_slice(room.members.len(), room.log.head());
+        room.is_dirty = progress != Progress::Over;
+        if progress != Progress::Halfway && !std::mem::replace(&mut room.is_unsettled, true) {
+            self.unsettled.push(key);
+        }
+        !room.is_dirty
+    }
+
+    /// Members that have still to be looked at for the frames that were appended.
     pub fn unsent_frames(&self) -> usize {
-        self.dirty.iter().map(|room| self.rooms[*room as usize].members.len()).sum()
+        let left = |key: &u32| {
+            let room = &self.rooms[*key as usize];
+            room.pass.left(room.members.len())
+        };
+        self.dirty.iter().map(left).sum()
+    }
+
+    /// Bytes that members have still to be offered, all together. Nothing of it is their fault.
+    pub fn unoffered_bytes(&self) -> u64 {
+        let unoffered = |key: &u32| {
+            let room = &self.rooms[*key as usize];
+            room.pass.unoffered(room.members.len(), room.log.head())
+        };
+        self.dirty.iter().map(unoffered).sum()
+    }
+
+    /// Some room has more that was not offered than may wait for another turn.
+    pub fn is_pressed(&self) -> bool {
+        let waiting = |room: &LocalRoom| room.log.head() - room.pass.floor();
+        self.dirty.iter().any(|key| waiting(&self.rooms[*key as usize]) > UNOFFERED_BYTES_MAX)
+    }
+
+    /// Whether everyone was offered the frame that was appended at this position, or is listed as behind.
+    pub fn is_offered(&self, key: u32, position: u64) -> bool {
+        self.rooms.get(key as usize).is_none_or(|room| !room.is_dirty || room.pass.floor() > position)
+    }
+
+    /// Has a room settled after the flush. A dirty one will be when its pass ends: until then it keeps its log anyway.
+    pub fn touch(&mut self, key: u32) {
+        let room = &mut self.rooms[key as usize];
+        if !room.is_dirty && !std::mem::replace(&mut room.is_unsettled, true) {
+            self.unsettled.push(key);
+        }
     }
 
     /// Lists a subscription as behind.
@@ -264,15 +332,20 @@ impl Fanout {
         let of = &mut self.subscriptions[subscription as usize];
         if of.pace == Pace::Current {
             of.pace = Pace::Behind;
-            self.rooms[of.room as usize].behind.push(subscription);
+            let room = &mut self.rooms[of.room as usize];
+            room.behind.push(subscription);
+            if room.behind.len() >= room.behind_max && !std::mem::replace(&mut room.is_unsettled, true) {
+                self.unsettled.push(of.room);
+            }
         }
     }
 
     /// After a flush: forgets who has caught up, and gives back what nobody needs any more.
     pub fn settle(&mut self, key: u32) {
         let room = &mut self.rooms[key as usize];
+        room.is_unsettled = false;
         let head = room.log.head();
-        let mut needed = head;
+        let mut needed = if room.is_dirty { room.pass.floor() } else { head };
         room.behind.retain(|subscription| {
             let of = &mut self.subscriptions[*subscription as usize];
             let position = room.log.position(of.cursor);
@@ -283,7 +356,8 @@ impl Fanout {
             position != head
         });
         room.log.release_before(needed, &mut self.pool);
-        if room.behind.is_empty() && room.behind.capacity() > 64 {
+        room.behind_max = (2 * room.behind.len()).max(BEHIND_UNSORTED_MAX);
+        if room.behind.is_empty() && room.behind.capacity() > BEHIND_UNSORTED_MAX {
             room.behind = Vec::new();
         }
     }
@@ -296,6 +370,9 @@ impl Fanout {
             behind: Vec::new(),
             skips: Vec::new(),
             is_dirty: false,
+            pass: Pass::default(),
+            is_unsettled: false,
+            behind_max: BEHIND_UNSORTED_MAX,
         };
         let key = self.rooms.insert(room) as u32;
         self.names.insert_unique(name_hash(id), key, |key| name_hash(&self.rooms[*key as usize].id));
@@ -306,9 +383,20 @@ impl Fanout {
     fn remove(&mut self, key: u32) {
         let gone = self.subscriptions.remove(key as usize);
         let room = &mut self.rooms[gone.room as usize];
-        room.members.swap_remove(gone.index as usize);
-        if let Some(moved) = room.members.get(gone.index as usize) {
-            self.subscriptions[*moved as usize].index = gone.index;
+        let mut gap = gone.index;
+        if room.is_dirty
+            && let Some(last) = room.pass.give_up(gap)
+        {
+            let moved = room.members[last as usize];
+            room.members[gap as usize] = moved;
+            if moved != key {
+                self.subscriptions[moved as usize].index = gap;
+            }
+            gap = last;
+        }
+        room.members.swap_remove(gap as usize);
+        if let Some(moved) = room.members.get(gap as usize) {
+            self.subscriptions[*moved as usize].index = gap;
         }
         if gone.pace == Pace::Behind {
             room.behind.retain(|other| *other != key);
@@ -319,7 +407,7 @@ impl Fanout {
         if room.members.is_empty() {
             self.remove_room(gone.room);
         } else if gone.pace == Pace::Behind {
-            self.unsettled.push(gone.room);
+            self.touch(gone.room);
         }
     }
 
@@ -354,6 +442,16 @@ mod tests {
         bytes
     }
 
+    /// A flush that offers everything to everyone.
+    fn offer_to_all(fanout: &mut Fanout) {
+        for key in std::mem::take(&mut fanout.dirty) {
+            while fanout.slice(key, 1).len() == 1 && !fanout.end_slice(key) {}
+        }
+        while let Some(key) = fanout.unsettled.pop() {
+            fanout.settle(key);
+        }
+    }
+
     fn append(fanout: &mut Fanout, frame: &[u8], except: &[u32]) -> Appended {
         let key = fanout.find("lobby").unwrap();
         fanout.append(key, frame, except, |_, _| None, &mut Vec::new())
@@ -380,6 +478,7 @@ mod tests {
         }
         assert_eq!(drain(&mut fanout, anna), b"b1b2");
         assert_eq!(drain(&mut fanout, bob), b"a1a2a3");
+        offer_to_all(&mut fanout);
         fanout.settle(0);
         assert_eq!(fanout.pool.bytes_in_use(), 0);
         assert!(fanout.rooms[0].skips.is_empty());
@@ -413,6 +512,7 @@ mod tests {
         append(&mut fanout, &[8; 10_000], &[]);
         drain(&mut fanout, fast);
         fanout.fall_behind(slow);
+        offer_to_all(&mut fanout);
         fanout.settle(0);
         assert_eq!(fanout.rooms[0].behind, [slow]);
         assert_eq!(drain(&mut fanout, slow).len(), 20_000);
@@ -428,6 +528,7 @@ mod tests {
         append(&mut fanout, b"frame", &[fast]);
         fanout.fall_behind(slow);
         append(&mut fanout, b"its own", &[fast, slow]);
+        offer_to_all(&mut fanout);
         assert_eq!(drain(&mut fanout, slow), b"frame");
         assert_eq!(std::mem::take(&mut fanout.unsettled), [0]);
         fanout.settle(0);
@@ -441,7 +542,7 @@ mod tests {
         fanout.subscribe(2, &mut slow, &room());
         append(&mut fanout, b"frame", &[fast]);
         fanout.fall_behind(slow);
-        fanout.rooms[0].is_dirty = false;
+        offer_to_all(&mut fanout);
         fanout.settle(0);
         let mut rooms = Vec::new();
         fanout.unsubscribe_all(&mut slow, |room| rooms.push(room));

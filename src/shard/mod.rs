@@ -22,6 +22,7 @@ mod liveness;
 mod log;
 pub mod mail;
 pub mod mesh;
+mod pass;
 mod post;
 mod receive;
 mod report;

@@ -53,7 +53,7 @@ impl<P: Plane> Shard<P> {
             users: core.users.connected() as u64,
             rooms_in_memory: rooms.rooms as u64,
             rooms_top: rooms.top.into_iter().map(|(room, sessions)| (room.to_string(), sessions)).collect(),
-            queue_bytes: private as u64 + unread,
+            queue_bytes: private as u64 + unread + core.fanout.unoffered_bytes(),
             log_bytes: core.fanout.pool.bytes_in_use() as u64,
             turns: core.turns,
             uptime_ms: (core.now.mono_ns - core.started_ns) / 1_000_000,
@@ -75,6 +75,11 @@ impl<P: Plane> Shard<P> {
             store_jobs: core.jobs_in_flight,
             waiting_mail: core.mesh.waiting(),
         }
+    }
+
+    /// For simulation and tests: how many members may be looked at in a turn, instead of `limits::OFFERS_PER_TURN`.
+    pub fn set_offers_per_turn(&mut self, count: usize) {
+        self.core.deliveries.offers.per_turn = count.max(1);
     }
 
     /// Connections that hold a side record: in simulation and tests, idle ones must not.

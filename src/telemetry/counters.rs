@@ -137,6 +137,7 @@ counters! {
         frames_delivered "throng_frames_delivered_total" "Room frames handed to the kernel, one for each member";
         rate_limited "throng_rate_limited_total" "Commands over a rate limit";
         pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence";
+        turns_half_way "throng_turns_half_way_total" "Turns that left members of a large room for the next, to be offered its frames";
         mesh_sent "throng_mesh_messages_sent_total" "Messages to other shards";
         mesh_received "throng_mesh_messages_received_total" "Messages from other shards";
         plane_enters "throng_plane_enters_total" "System calls into the ring";
