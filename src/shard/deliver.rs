@@ -12,7 +12,6 @@ use crate::base::close::CloseCode;
 use crate::limits;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
-use crate::wire::ws;
 use std::ops::Range;
 
 /// One send of a round.
@@ -72,9 +71,6 @@ pub struct Mark {
     /// When the command was read.
     pub read_at_ns: u64,
 }
-
-/// A whole ping frame.
-const PING: [u8; 2] = [0x89, 0];
 
 /// Connections of the dirty list that are served in one round. With the members of rooms that a turn looks at, the plan has at most
 /// 16,384 sends, 512 KiB. More: more memory. Fewer: smaller batches when thousands are pinged or told to go.
@@ -143,7 +139,8 @@ impl<P: Plane> Core<P> {
             conn.flags &= !flag::PING_DUE;
             if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
-                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(&PING);
+                    let ping = self.formats.get(conn.kind.format()).ping();
+                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(ping);
                 }
                 self.gather(slot);
                 let conn = &self.conns[slot as usize];
@@ -163,7 +160,7 @@ impl<P: Plane> Core<P> {
                     slot,
                     subscription: NONE,
                     key: NONE,
-                    len: PING.len() as u32,
+                    len: self.formats.get(self.conns[slot as usize].kind.format()).ping().len() as u32,
                     from: 0,
                 });
                 self.mark_dirty(slot);
@@ -295,14 +292,14 @@ impl<P: Plane> Core<P> {
     }
 
     fn send_planned(&mut self) {
-        let (rooms, actives) = (&self.fanout.rooms, &self.actives);
+        let (rooms, actives, conns, formats) = (&self.fanout.rooms, &self.actives, &self.conns, &self.formats);
         // Members of one room mostly get the same range: look it up once.
         let mut last: (u32, u64, &[u8]) = (NONE, 0, &[]);
         let mut bytes_sent = 0;
         let mut sends = self.deliveries.plan.iter().map(|send| {
             bytes_sent += u64::from(send.len);
             if send.subscription == NONE && send.key == NONE {
-                return (send.slot, &PING[..]);
+                return (send.slot, formats.get(conns[send.slot as usize].kind.format()).ping());
             }
             if send.subscription == NONE {
                 return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
@@ -343,17 +340,19 @@ impl<P: Plane> Core<P> {
     fn fell_short(&mut self, send: Planned, taken: u32) {
         let slot = send.slot;
         if send.subscription == NONE && send.key == NONE {
+            let format = self.conns[slot as usize].kind.format();
             let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
-            active.outbox.bytes.extend_from_slice(&PING);
+            active.outbox.bytes.extend_from_slice(self.formats.get(format).ping());
             active.outbox.sent = taken as usize;
         } else if send.subscription == NONE {
             self.actives[send.key as usize].outbox.sent += taken as usize;
         } else {
             // Frames begin where the send began; find the end of the one that was cut.
-            let sent = &self.fanout.rooms[send.key as usize].log.readable(send.from)[..send.len as usize];
+            let room = &self.fanout.rooms[send.key as usize];
+            let (sent, format) = (&room.log.readable(send.from)[..send.len as usize], self.formats.get(room.format));
             let mut boundary = 0;
             while boundary < taken as usize {
-                boundary += ws::frame_len(&sent[boundary..]).expect("the log holds whole frames");
+                boundary += format.frame_len(&sent[boundary..]).expect("the log holds whole frames");
             }
             let rest = &sent[taken as usize..boundary];
             let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
