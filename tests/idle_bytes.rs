@@ -114,7 +114,8 @@ impl World {
             ids: random(),
             config: Arc::new(config),
         };
-        let clients = Rc::default();
+        // Not to be counted.
+        let clients = Rc::new(RefCell::new(Vec::with_capacity(capacity as usize)));
         World { shard: Shard::new(plane, parts), net, jobs, store: Memory::new(300, random()), answers, clients }
     }
 

@@ -120,10 +120,21 @@ pub(super) enum Came {
     Already,
 }
 
+/// Users of a room up to whom a byte each is index enough. More: each search looks at one more of another user, and a real index
+/// costs little beside so many. Fewer: the usual room has one, of five to ten bytes a user.
+const TAGGED_MAX: usize = 256;
+
+/// Bits of a hash that have chosen neither a shard nor a bucket.
+fn tag(hash: u64) -> u8 {
+    (hash >> 56) as u8
+}
+
 #[derive(Debug, Default)]
 pub(super) struct OnlineTable {
     users: Slab<Online>,
-    /// Places in `users`, by user id.
+    /// Of few users, one byte of the hash of each one's id, by place: a search compares them sixteen and more at a time.
+    tags: Vec<u8>,
+    /// Places in `users`, by user id; empty as long as `tags` will do.
     index: HashTable<u32>,
     /// Sessions of users with several.
     several: Slab<Vec<ConnRef>>,
@@ -155,7 +166,13 @@ impl OnlineTable {
     }
 
     pub fn find(&self, user_id: &str) -> Option<u32> {
-        self.index.find(name_hash(user_id), |&place| self.users[place as usize].user.id() == user_id).copied()
+        let hash = name_hash(user_id);
+        if !self.index.is_empty() {
+            return self.index.find(hash, |&place| self.users[place as usize].user.id() == user_id).copied();
+        }
+        // Of a place that is free by now, the tag is still there.
+        let is_it = |place: &usize| self.users.get(*place).is_some_and(|entry| entry.user.id() == user_id);
+        memchr::memchr_iter(tag(hash), &self.tags).find(is_it).map(|place| place as u32)
     }
 
     /// The user's place, if this session of theirs is subscribed.
@@ -193,13 +210,11 @@ impl OnlineTable {
             let _ = user.last_active_s.compare_exchange(0, now_s, Relaxed, Relaxed);
             let entry = Online { user: user.clone(), packed: Packed::new(sessions) };
             if self.users.len() == self.users.capacity() {
-                // By a quarter, not by doubling: most rooms are small and stay so, and half of a table would stand empty.
-                self.users.reserve_exact(self.users.len() / 4 + 4);
+                // By an eighth, not by doubling: most rooms are small and stay so, and half of a table would stand empty.
+                self.users.reserve_exact(self.users.len() / 8 + 4);
             }
             let place = self.users.insert(entry) as u32;
-            let users = &self.users;
-            let hash = |&place: &u32| name_hash(users[place as usize].user.id());
-            self.index.insert_unique(hash(&place), place, hash);
+            self.list(place);
             self.count(conn.shard);
             return (place, Came::First);
         };
@@ -275,6 +290,27 @@ impl OnlineTable {
         self.users.remove(place as usize).user
     }
 
+    /// Makes a newcomer known to `find`.
+    fn list(&mut self, place: u32) {
+        let users = &self.users;
+        let hash = |&place: &u32| name_hash(users[place as usize].user.id());
+        if !self.index.is_empty() {
+            self.index.insert_unique(hash(&place), place, hash);
+        } else if (place as usize) < TAGGED_MAX {
+            if self.tags.len() <= place as usize {
+                self.tags.reserve_exact(users.capacity().min(TAGGED_MAX) - self.tags.len());
+                self.tags.resize(place as usize + 1, 0);
+            }
+            self.tags[place as usize] = tag(hash(&place));
+        } else {
+            self.tags = Vec::new();
+            users.iter().for_each(|(place, _)| {
+                let place = place as u32;
+                self.index.insert_unique(hash(&place), place, hash);
+            });
+        }
+    }
+
     /// A user whose grace is over, if any.
     pub fn pop_grace(&mut self, now_ms: u64) -> Option<u32> {
         while let Some((until_ms, place)) = self.graces.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
@@ -282,6 +318,10 @@ impl OnlineTable {
             if self.users.get(place as usize).is_some_and(|entry| entry.sessions() == away) {
                 return Some(place);
             }
+        }
+        if self.graces.is_empty() {
+            // After a storm every room would keep the places.
+            self.graces = VecDeque::new();
         }
         None
     }
@@ -370,6 +410,28 @@ mod tests {
         assert_eq!(table.pop_grace(150), Some(place));
         table.remove(place);
         assert!(table.is_empty() && table.find("anna").is_none() && table.next_grace_ms().is_none());
+    }
+
+    /// From a byte each to an index, and back when all have gone.
+    #[test]
+    fn many_are_found_as_well_as_few() {
+        let users: Vec<UserRef> = (0..400).map(|n| UserRef::new(User::new(&format!("u{n}"), None))).collect();
+        let mut table = OnlineTable::default();
+        for _ in 0..2 {
+            let places: Vec<u32> = users.iter().map(|user| table.join(user, conn(1), 0).0).collect();
+            assert!(table.index.len() == 400 && table.tags.is_empty());
+            for (user, place) in users.iter().zip(&places) {
+                assert_eq!(table.find(user.id()), Some(*place));
+            }
+            assert_eq!(table.find("u400"), None);
+            places.into_iter().for_each(|place| _ = table.remove(place));
+            assert!(table.is_empty() && users.iter().all(|user| table.find(user.id()).is_none()));
+        }
+        // Places are used again last in, first out, which is the highest first.
+        let places: Vec<u32> = users[..5].iter().map(|user| table.join(user, conn(1), 0).0).collect();
+        for (user, place) in users.iter().zip(&places) {
+            assert_eq!(table.find(user.id()), Some(*place));
+        }
     }
 
     proptest! {

@@ -39,6 +39,16 @@ pub struct Deliveries {
     pub marks: Vec<Mark>,
 }
 
+impl Deliveries {
+    /// Keeps room for so many.
+    pub fn trim(&mut self, kept: usize) {
+        self.dirty.shrink_to(kept);
+        self.plan.shrink_to(kept);
+        self.shortfalls.shrink_to(kept);
+        self.marks.shrink_to(kept);
+    }
+}
+
 /// How many members the rooms may look at in a turn.
 pub struct Offers {
     pub per_turn: usize,
@@ -256,7 +266,7 @@ impl<P: Plane> Core<P> {
         let to = from + len as u64;
         subscription.cursor = to as u32;
         let room = subscription.room;
-        if subscription.pace == Pace::Behind {
+        if subscription.pace() == Pace::Behind {
             self.fanout.touch(room);
         }
         self.deliveries.plan.push(Planned { slot, subscription: key, key: room, len: len as u32, from });

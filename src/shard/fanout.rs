@@ -2,43 +2,19 @@
 //!
 //! A message to a room is appended once, whatever the number of readers; delivering it is `deliver`'s work. Connections of other
 //! formats have a log of their own for the same room, a *sibling* in a chain that nearly always has one link.
-//! A subscription is 24 bytes. What a single reader must not get (its own live event, or events skipped because it
+//! A subscription is 20 bytes. What a single reader must not get (its own live event, or events skipped because it
 //! lags) is a *skip*: a range of the log that its cursor jumps over.
 use super::conn::NONE;
 use super::formats::FormatId;
 use super::log::{ChunkPool, Log};
 use super::pass::{Pass, Progress};
+pub use super::subscription::Pace;
+use super::subscription::{Subscription, Subscriptions};
 use crate::base::hash::name_hash;
 use hashbrown::HashTable;
 use slab::Slab;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Conditions of a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Its cursor is at the head, or will be when its room's pass has come by.
-    Current,
-    /// Listed in its room's `behind`.
-    Behind,
-}
-
-/// One connection's place in one room.
-pub struct Subscription {
-    pub conn: u32,
-    pub room: u32,
-    /// Low 32 bits of the position of the first byte not yet offered. Always a frame boundary.
-    pub cursor: u32,
-    /// Next subscription of the same connection.
-    pub next: u32,
-    /// Its index in the room's `members`.
-    index: u32,
-    pub pace: Pace,
-    /// The room's `skips` has entries for it.
-    pub has_skips: bool,
-}
-
-const _: () = assert!(size_of::<Subscription>() <= 24);
 
 /// A range of a room's log that one subscription does not get.
 struct Skip {
@@ -81,7 +57,7 @@ impl LocalRoom {
     /// Bytes that this subscription has still to get.
     pub fn lag(&self, subscription: u32, of: &Subscription) -> u64 {
         let position = self.log.position(of.cursor);
-        let skipped: u64 = match of.has_skips {
+        let skipped: u64 = match of.has_skips() {
             true => {
                 self.skips.iter().filter(|skip| skip.subscription == subscription).map(|skip| skip.to - skip.from).sum()
             }
@@ -95,7 +71,7 @@ impl LocalRoom {
             of.cursor = to as u32;
             return;
         }
-        of.has_skips = true;
+        of.set_has_skips(true);
         match self.skips.iter_mut().rev().find(|skip| skip.subscription == subscription) {
             Some(last) if last.to == from => last.to = to,
             _ => self.skips.push(Skip { subscription, from, to }),
@@ -105,7 +81,7 @@ impl LocalRoom {
     /// Moves the cursor over a skip that begins there. The position, and where the next skip limits a send.
     fn next_range(&mut self, subscription: u32, of: &mut Subscription) -> (u64, u64) {
         let mut position = self.log.position(of.cursor);
-        if !of.has_skips {
+        if !of.has_skips() {
             return (position, self.log.head());
         }
         let mut limit = self.log.head();
@@ -121,7 +97,7 @@ impl LocalRoom {
             false
         });
         of.cursor = position as u32;
-        of.has_skips = self.skips.iter().any(|skip| skip.subscription == subscription);
+        of.set_has_skips(self.skips.iter().any(|skip| skip.subscription == subscription));
         (position, limit)
     }
 }
@@ -130,7 +106,7 @@ impl LocalRoom {
 pub struct Fanout {
     pub rooms: Slab<LocalRoom>,
     names: HashTable<u32>,
-    pub subscriptions: Slab<Subscription>,
+    pub subscriptions: Subscriptions,
     pub pool: ChunkPool,
     /// Rooms with frames that were not offered to everyone yet, in the order in which they are to be looked at.
     pub dirty: Vec<u32>,
@@ -158,7 +134,7 @@ pub struct Appended {
 impl Fanout {
     /// For this many connections, each in one room; more subscriptions take more memory when they come.
     pub fn new(connections: usize) -> Fanout {
-        Fanout { subscriptions: Slab::with_capacity(connections), ..Fanout::default() }
+        Fanout { subscriptions: Subscriptions::with_capacity(connections), ..Fanout::default() }
     }
 
     /// The first of a room's logs here, in whatever format; `siblings` has all.
@@ -202,15 +178,12 @@ impl Fanout {
         let known = self.siblings(room).find(|key| self.rooms[*key as usize].format == format);
         let key = known.unwrap_or_else(|| self.add_room(room, format));
         let room = &mut self.rooms[key as usize];
-        let subscription = self.subscriptions.insert(Subscription {
-            conn,
-            room: key,
-            cursor: room.log.head() as u32,
-            next: *first,
-            index: room.members.len() as u32,
-            pace: Pace::Current,
-            has_skips: false,
-        }) as u32;
+        let (cursor, index) = (room.log.head() as u32, room.members.len() as u32);
+        let subscription = self.subscriptions.insert(Subscription::new(conn, key, cursor, *first, index));
+        if room.members.len() == room.members.capacity() {
+            // By an eighth, not by doubling: half of the list would stand empty.
+            room.members.reserve_exact(room.members.len() / 8 + 4);
+        }
         room.members.push(subscription);
         *first = subscription;
         true
@@ -288,7 +261,7 @@ impl Fanout {
         let room = &mut self.rooms[of.room as usize];
         let (position, limit) = room.next_range(subscription, of);
         let len = room.log.readable(position).len().min((limit - position) as usize);
-        if len == 0 && of.pace == Pace::Behind {
+        if len == 0 && of.pace() == Pace::Behind {
             // It may just have jumped to the head.
             let room = of.room;
             self.touch(room);
@@ -350,11 +323,18 @@ impl Fanout {
         }
     }
 
+    /// Keeps room for so many in the lists of rooms, and no free chunk.
+    pub fn trim(&mut self, kept: usize) {
+        self.dirty.shrink_to(kept);
+        self.unsettled.shrink_to(kept);
+        self.pool.trim();
+    }
+
     /// Lists a subscription as behind.
     pub fn fall_behind(&mut self, subscription: u32) {
         let of = &mut self.subscriptions[subscription as usize];
-        if of.pace == Pace::Current {
-            of.pace = Pace::Behind;
+        if of.pace() == Pace::Current {
+            of.set_pace(Pace::Behind);
             let room = &mut self.rooms[of.room as usize];
             room.behind.push(subscription);
             if room.behind.len() >= room.behind_max && !std::mem::replace(&mut room.is_unsettled, true) {
@@ -374,7 +354,7 @@ impl Fanout {
             let position = room.log.position(of.cursor);
             needed = needed.min(position);
             if position == head {
-                of.pace = Pace::Current;
+                of.set_pace(Pace::Current);
             }
             position != head
         });
@@ -413,32 +393,32 @@ impl Fanout {
 
     /// Takes a subscription out of its room; the connection's list is the caller's business.
     fn remove(&mut self, key: u32) {
-        let gone = self.subscriptions.remove(key as usize);
+        let gone = self.subscriptions.remove(key);
         let room = &mut self.rooms[gone.room as usize];
-        let mut gap = gone.index;
+        let mut gap = gone.index();
         if room.is_dirty
             && let Some(last) = room.pass.give_up(gap)
         {
             let moved = room.members[last as usize];
             room.members[gap as usize] = moved;
             if moved != key {
-                self.subscriptions[moved as usize].index = gap;
+                self.subscriptions[moved as usize].set_index(gap);
             }
             gap = last;
         }
         room.members.swap_remove(gap as usize);
         if let Some(moved) = room.members.get(gap as usize) {
-            self.subscriptions[*moved as usize].index = gap;
+            self.subscriptions[*moved as usize].set_index(gap);
         }
-        if gone.pace == Pace::Behind {
+        if gone.pace() == Pace::Behind {
             room.behind.retain(|other| *other != key);
         }
-        if gone.has_skips {
+        if gone.has_skips() {
             room.skips.retain(|skip| skip.subscription != key);
         }
         if room.members.is_empty() {
             self.remove_room(gone.room);
-        } else if gone.pace == Pace::Behind {
+        } else if gone.pace() == Pace::Behind {
             self.touch(gone.room);
         }
     }

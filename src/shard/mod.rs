@@ -30,7 +30,9 @@ mod report;
 mod room_timers;
 mod settings;
 mod sign_in;
+mod subscription;
 mod totals;
+mod trim;
 mod turn;
 mod users;
 pub mod wheel;
@@ -120,6 +122,8 @@ struct Core<P: Plane> {
     /// By the plane's slot.
     conns: Vec<conn::Conn>,
     actives: Slab<conn::Active>,
+    /// Most side records seen at a tick since the last look (`trim`).
+    actives_peak: usize,
     buffers: BufferPool,
     /// Connections whose slot was not released yet.
     open: u64,
@@ -171,6 +175,7 @@ impl<P: Plane> Shard<P> {
         // rows that had to move would stop the shard for milliseconds and leave its old place behind.
         let capacity = plane.capacity() as usize;
         let settings = Settings::from(&*parts.config);
+        let users = Users::new((&*parts.config).into());
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
             rooms: Rooms::new(parts.id, (&*parts.config).into()),
@@ -198,16 +203,17 @@ impl<P: Plane> Shard<P> {
                 ids: parts.ids,
                 conns: Vec::with_capacity(capacity),
                 actives: Slab::new(),
+                actives_peak: 0,
                 buffers: BufferPool::default(),
                 open: 0,
                 cooling: Vec::new(),
-                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
+                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring. Others are looked at each 51 s.
                 wheel: Wheel::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
-                users: Users::default(),
+                users,
                 addresses: parts.addresses,
                 totals: parts.totals,
                 mesh: parts.mesh,

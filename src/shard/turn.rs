@@ -113,6 +113,9 @@ impl<P: Plane> Shard<P> {
         self.core.users.sweep(self.core.now.mono_ns);
         self.core.drain_step();
         self.settle_rooms();
-        self.core.plane.tick();
+        self.core.actives_peak = self.core.actives_peak.max(self.core.actives.len());
+        if self.core.plane.tick() {
+            self.trim();
+        }
     }
 }
