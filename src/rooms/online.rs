@@ -120,6 +120,21 @@ pub(super) enum Came {
     Already,
 }
 
+/// Finds a user's place by id.
+#[derive(Debug)]
+enum Index {
+    /// Of few users: one byte of the hash of each one's id, by place. A search compares them sixteen and more at a time.
+    Tags(Vec<u8>),
+    /// Of many: their places.
+    Places(Box<HashTable<u32>>),
+}
+
+impl Default for Index {
+    fn default() -> Index {
+        Index::Tags(Vec::new())
+    }
+}
+
 /// Users of a room up to whom a byte each is index enough. More: each search looks at one more of another user, and a real index
 /// costs little beside so many. Fewer: the usual room has one, of five to ten bytes a user.
 const TAGGED_MAX: usize = 256;
@@ -132,10 +147,7 @@ fn tag(hash: u64) -> u8 {
 #[derive(Debug, Default)]
 pub(super) struct OnlineTable {
     users: Slab<Online>,
-    /// Of few users, one byte of the hash of each one's id, by place: a search compares them sixteen and more at a time.
-    tags: Vec<u8>,
-    /// Places in `users`, by user id; empty as long as `tags` will do.
-    index: HashTable<u32>,
+    index: Index,
     /// Sessions of users with several.
     several: Slab<Vec<ConnRef>>,
     /// Shards with sessions, ascending; `counts` has their numbers of sessions.
@@ -167,12 +179,16 @@ impl OnlineTable {
 
     pub fn find(&self, user_id: &str) -> Option<u32> {
         let hash = name_hash(user_id);
-        if !self.index.is_empty() {
-            return self.index.find(hash, |&place| self.users[place as usize].user.id() == user_id).copied();
+        match &self.index {
+            Index::Tags(tags) => {
+                // Of a place that is free by now, the tag is still there.
+                let is_it = |place: &usize| self.users.get(*place).is_some_and(|entry| entry.user.id() == user_id);
+                memchr::memchr_iter(tag(hash), tags).find(is_it).map(|place| place as u32)
+            }
+            Index::Places(places) => {
+                places.find(hash, |&place| self.users[place as usize].user.id() == user_id).copied()
+            }
         }
-        // Of a place that is free by now, the tag is still there.
-        let is_it = |place: &usize| self.users.get(*place).is_some_and(|entry| entry.user.id() == user_id);
-        memchr::memchr_iter(tag(hash), &self.tags).find(is_it).map(|place| place as u32)
     }
 
     /// The user's place, if this session of theirs is subscribed.
@@ -284,7 +300,9 @@ impl OnlineTable {
             self.part(place, conn);
         }
         let hash = name_hash(self.users[place as usize].user.id());
-        if let Ok(entry) = self.index.find_entry(hash, |&other| other == place) {
+        if let Index::Places(places) = &mut self.index
+            && let Ok(entry) = places.find_entry(hash, |&other| other == place)
+        {
             entry.remove();
         }
         self.users.remove(place as usize).user
@@ -294,20 +312,23 @@ impl OnlineTable {
     fn list(&mut self, place: u32) {
         let users = &self.users;
         let hash = |&place: &u32| name_hash(users[place as usize].user.id());
-        if !self.index.is_empty() {
-            self.index.insert_unique(hash(&place), place, hash);
-        } else if (place as usize) < TAGGED_MAX {
-            if self.tags.len() <= place as usize {
-                self.tags.reserve_exact(users.capacity().min(TAGGED_MAX) - self.tags.len());
-                self.tags.resize(place as usize + 1, 0);
+        match &mut self.index {
+            Index::Tags(tags) if (place as usize) < TAGGED_MAX => {
+                if tags.len() <= place as usize {
+                    tags.reserve_exact(users.capacity().min(TAGGED_MAX) - tags.len());
+                    tags.resize(place as usize + 1, 0);
+                }
+                tags[place as usize] = tag(hash(&place));
             }
-            self.tags[place as usize] = tag(hash(&place));
-        } else {
-            self.tags = Vec::new();
-            users.iter().for_each(|(place, _)| {
-                let place = place as u32;
-                self.index.insert_unique(hash(&place), place, hash);
-            });
+            Index::Tags(_) => {
+                let mut places = Box::<HashTable<u32>>::default();
+                users.iter().for_each(|(place, _)| {
+                    let place = place as u32;
+                    places.insert_unique(hash(&place), place, hash);
+                });
+                self.index = Index::Places(places);
+            }
+            Index::Places(places) => _ = places.insert_unique(hash(&place), place, hash),
         }
     }
 
@@ -412,14 +433,14 @@ mod tests {
         assert!(table.is_empty() && table.find("anna").is_none() && table.next_grace_ms().is_none());
     }
 
-    /// From a byte each to an index, and back when all have gone.
+    /// Whether by a byte each or by an index.
     #[test]
     fn many_are_found_as_well_as_few() {
         let users: Vec<UserRef> = (0..400).map(|n| UserRef::new(User::new(&format!("u{n}"), None))).collect();
         let mut table = OnlineTable::default();
         for _ in 0..2 {
             let places: Vec<u32> = users.iter().map(|user| table.join(user, conn(1), 0).0).collect();
-            assert!(table.index.len() == 400 && table.tags.is_empty());
+            assert!(matches!(&table.index, Index::Places(places) if places.len() == 400));
             for (user, place) in users.iter().zip(&places) {
                 assert_eq!(table.find(user.id()), Some(*place));
             }
