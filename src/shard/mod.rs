@@ -122,7 +122,7 @@ struct Core<P: Plane> {
     /// By the plane's slot.
     conns: Vec<conn::Conn>,
     actives: Slab<conn::Active>,
-    /// Most side records seen at a tick since the last look (`trim`).
+    /// Most side records in a turn since the last look (`trim`).
     actives_peak: usize,
     buffers: BufferPool,
     /// Connections whose slot was not released yet.

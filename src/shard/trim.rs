@@ -7,11 +7,8 @@ use super::{Core, Shard};
 use crate::plane::Plane;
 use slab::Slab;
 
-/// Entries that a list keeps room for: what a usual turn takes. Of most lists that is some ten KiB.
+/// Entries that a list keeps room for: what a usual turn takes. Of most lists that is some ten KiB, of side records 200.
 const KEPT: usize = 1_024;
-
-/// Side records from which on it is worth to move them closer together: 1.5 MiB.
-const ACTIVES_KEPT: usize = 8_192;
 
 impl<P: Plane> Shard<P> {
     /// Gives back what was kept from a busy time that is over. Milliseconds after a spike, microseconds otherwise.
@@ -38,7 +35,7 @@ impl<P: Plane> Core<P> {
         self.buffers.trim();
         self.mesh.trim(KEPT);
         let peak = std::mem::replace(&mut self.actives_peak, self.actives.len());
-        if self.actives.capacity() > ACTIVES_KEPT && peak < self.actives.capacity() / 4 {
+        if self.actives.capacity() > KEPT && peak < self.actives.capacity() / 4 {
             compact(&mut self.actives, &mut self.conns);
         }
     }

@@ -29,6 +29,8 @@ impl<P: Plane> Shard<P> {
         self.tick();
         self.wait_for_company(started.mono_ns);
         self.core.deliveries.offers.renew();
+        // Now, when what is to be sent is there and not out.
+        self.core.actives_peak = self.core.actives_peak.max(self.core.actives.len());
         for _ in 0..FLUSHES_MAX {
             self.core.flush();
             if !self.core.has_unsettled() {
@@ -41,9 +43,13 @@ impl<P: Plane> Shard<P> {
         let turn_ns = self.core.plane.now().mono_ns - started.mono_ns;
         self.core.histograms.turn.saturating_record(turn_ns);
         // A room that is half-way goes on at once, after a look at what has come meanwhile.
-        let is_half_way = !self.core.fanout.dirty.is_empty();
-        self.core.counters.turns_half_way += u64::from(is_half_way);
-        has_mail || self.core.has_unsettled() || is_half_way
+        self.core.counters.turns_half_way += u64::from(self.is_half_way());
+        has_mail || self.core.has_unsettled() || self.is_half_way()
+    }
+
+    /// The last turn has offered frames to as many members as it may, and more wait for them.
+    pub fn is_half_way(&self) -> bool {
+        !self.core.fanout.dirty.is_empty()
     }
 
     /// Whether mail came since the last turn: looked at after announcing sleep.
@@ -113,7 +119,6 @@ impl<P: Plane> Shard<P> {
         self.core.users.sweep(self.core.now.mono_ns);
         self.core.drain_step();
         self.settle_rooms();
-        self.core.actives_peak = self.core.actives_peak.max(self.core.actives.len());
         if self.core.plane.tick() {
             self.trim();
         }
