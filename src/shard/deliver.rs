@@ -37,6 +37,8 @@ pub struct Deliveries {
     round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
+    /// Connections whose TLS keys are used up. They end when the rooms have been walked, whose lists they are taken out of.
+    used_up: Vec<Slot>,
     pub offers: Offers,
     /// Broadcasts that were not offered to everyone yet.
     pub marks: Vec<Mark>,
@@ -118,6 +120,10 @@ impl<P: Plane> Core<P> {
             self.deliveries.plan.clear();
             self.plan_connections();
             self.plan_rooms();
+            while let Some(slot) = self.deliveries.used_up.pop() {
+                self.counters.tls_record_faults += 1;
+                self.hang_up(slot);
+            }
             if self.deliveries.plan.is_empty() && self.deliveries.dirty.is_empty() {
                 break;
             }
@@ -162,8 +168,7 @@ impl<P: Plane> Core<P> {
             conn.flags &= !flag::PING_DUE;
             if conn.kind.is_tls() {
                 if self.plan_records(slot, is_ping_due) == Err(Exhausted) {
-                    self.counters.tls_record_faults += 1;
-                    self.hang_up(slot);
+                    self.deliveries.used_up.push(slot);
                 }
             } else if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
@@ -269,11 +274,13 @@ impl<P: Plane> Core<P> {
             }
             if conn.kind.is_tls() {
                 conn.round = self.deliveries.round;
-                // A key that is used up is dealt with at the next visit: it takes the connection out of the list that is walked here.
-                let is_sealed = self.plan_records(slot, false) == Ok(());
-                if !is_sealed || self.fanout.subscriptions[key as usize].cursor != head as u32 {
-                    self.fanout.fall_behind(key);
-                    self.mark_dirty(slot);
+                match self.plan_records(slot, false) {
+                    Err(Exhausted) => self.deliveries.used_up.push(slot),
+                    Ok(()) if self.fanout.subscriptions[key as usize].cursor == head as u32 => {}
+                    Ok(()) => {
+                        self.fanout.fall_behind(key);
+                        self.mark_dirty(slot);
+                    }
                 }
                 continue;
             }
