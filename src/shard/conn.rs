@@ -1,5 +1,6 @@
 //! The connection record: what one connection costs while it is silent. Everything rarer is in `Active`,
 //! which exists only while something is half-way: a partial message, unsent bytes, a rate bucket in use.
+use super::formats::FormatId;
 use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::Ulid;
 use crate::rooms::event::Status;
@@ -50,6 +51,43 @@ pub mod flag {
     pub const PING_DUE: u8 = 128;
 }
 
+/// What a connection is: its user's role and the format of what it is sent, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kind(u8);
+
+impl Kind {
+    const ROLE: u8 = 0b11;
+    /// Bits from here on are the format's.
+    const FORMAT_SHIFT: u32 = 3;
+
+    pub fn role(self) -> GlobalRole {
+        match self.0 & Self::ROLE {
+            0 => GlobalRole::None,
+            1 => GlobalRole::Moderator,
+            _ => GlobalRole::Admin,
+        }
+    }
+
+    pub fn set_role(&mut self, role: GlobalRole) {
+        self.0 = self.0 & !Self::ROLE | role as u8;
+    }
+
+    pub fn format(self) -> FormatId {
+        FormatId::from_bits(self.0 >> Self::FORMAT_SHIFT)
+    }
+
+    pub fn set_format(&mut self, format: FormatId) {
+        self.0 = self.0 & (1 << Self::FORMAT_SHIFT) - 1 | format.bits() << Self::FORMAT_SHIFT;
+    }
+
+    /// Native messages go out as they are.
+    pub fn is_native(self) -> bool {
+        self.0 >> Self::FORMAT_SHIFT == FormatId::NATIVE.bits()
+    }
+}
+
+const _: () = assert!(FormatId::COUNT_MAX as u32 <= 1 << (u8::BITS - Kind::FORMAT_SHIFT));
+
 /// 56 bytes. Times are in ticks (`limits::TICK_MS`).
 pub struct Conn {
     pub user: Option<UserRef>,
@@ -73,7 +111,7 @@ pub struct Conn {
     pub flood: u16,
     pub stage: Stage,
     pub flags: u8,
-    pub role: GlobalRole,
+    pub kind: Kind,
     /// Flush round in which bytes were last offered, modulo 256: one send per connection and round. To be taken for busy by
     /// accident costs one more round.
     pub round: u8,
@@ -97,7 +135,7 @@ impl Conn {
             flood: 0,
             stage: Stage::Free,
             flags: 0,
-            role: GlobalRole::None,
+            kind: Kind::default(),
         }
     }
 

@@ -8,8 +8,8 @@ use crate::auth::Identity;
 use crate::base::close::CloseCode;
 use crate::ids::ConnRef;
 use crate::plane::{End, Plane, Slot};
+use crate::session::format::Format;
 use crate::telemetry::Ending;
-use crate::wire::ws;
 use slab::Slab;
 
 /// What the front door hands over together with an accepted socket.
@@ -18,6 +18,8 @@ pub struct Opening {
     pub response: Vec<u8>,
     /// Who it is, if the request carried a token.
     pub identity: Option<Identity>,
+    /// What it is to be sent.
+    pub format: Format,
     /// Bytes that came behind the request.
     pub received: Vec<u8>,
     /// Entry in `Addresses` that counts it, if any; released with the connection.
@@ -124,8 +126,9 @@ impl<P: Plane> Core<P> {
         self.cooling = cooling;
     }
 
-    /// Takes over an upgraded socket; gives it back if the plane's table is full.
+    /// Takes over an upgraded socket; gives it back if the plane's table, or that of formats, is full.
     pub(super) fn adopt(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
+        let Some(format) = self.formats.intern(&opening.format) else { return Err(socket) };
         let slot = self.plane.adopt(socket)?;
         while self.conns.len() <= slot as usize {
             self.conns.push(Conn::vacant(1));
@@ -133,6 +136,7 @@ impl<P: Plane> Core<P> {
         let conn = &mut self.conns[slot as usize];
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
+        conn.kind.set_format(format);
         conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
         self.counters.upgraded += 1;
@@ -154,7 +158,7 @@ impl<P: Plane> Core<P> {
         if code == CloseCode::SlowConsumer {
             self.drop_unsent_frames(slot);
         }
-        ws::close_frame_for(self.outbox(slot), code);
+        self.append_close(slot, Some(code.number()), code.reason());
         self.begin_closing(slot);
         if code.number() < 4000 && code != CloseCode::Normal {
             // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7).
@@ -166,7 +170,7 @@ impl<P: Plane> Core<P> {
     pub(super) fn peer_closes(&mut self, slot: Slot, code: Option<u16>) {
         if self.conns[slot as usize].is_live() {
             self.leave(slot, Ending::from_peer(code), code.is_some_and(|code| code != 1000));
-            ws::close_frame(self.outbox(slot), code, "");
+            self.append_close(slot, code, "");
             self.begin_closing(slot);
         }
         self.conns[slot as usize].flags |= flag::LAST_WORDS;
@@ -262,16 +266,25 @@ impl<P: Plane> Core<P> {
         self.schedule(slot);
     }
 
+    fn append_close(&mut self, slot: Slot, code: Option<u16>, reason: &str) {
+        let mut bytes = std::mem::take(&mut self.transcoded);
+        bytes.clear();
+        self.formats.get(self.conns[slot as usize].kind.format()).close(&mut bytes, code, reason);
+        self.outbox(slot).extend_from_slice(&bytes);
+        self.transcoded = bytes;
+    }
+
     /// A slow reader's outbox is cut down to the frame that it is in the middle of.
     fn drop_unsent_frames(&mut self, slot: Slot) {
         let conn = &self.conns[slot as usize];
         if conn.active == NONE {
             return;
         }
+        let format = self.formats.get(conn.kind.format());
         let outbox = &mut self.actives[conn.active as usize].outbox;
         let mut boundary = outbox.partial;
         while boundary < outbox.sent {
-            boundary += ws::frame_len(&outbox.bytes[boundary..]).expect("the outbox holds whole frames");
+            boundary += format.frame_len(&outbox.bytes[boundary..]).expect("the outbox holds whole frames");
         }
         outbox.bytes.truncate(boundary);
     }

@@ -10,7 +10,6 @@ use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
-use crate::wire::ws;
 
 /// One send of a round.
 #[derive(Clone, Copy)]
@@ -37,9 +36,6 @@ pub struct Deliveries {
     /// When the commands were read whose broadcasts go out in this turn.
     pub marks: Vec<u64>,
 }
-
-/// A whole ping frame.
-const PING: [u8; 2] = [0x89, 0];
 
 /// Sends that the plan keeps room for. Beyond it, 512 KiB, the room goes back after the flush.
 const PLAN_KEPT: usize = 16 << 10;
@@ -104,7 +100,8 @@ impl<P: Plane> Core<P> {
             conn.flags &= !flag::PING_DUE;
             if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
-                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(&PING);
+                    let ping = self.formats.get(conn.kind.format()).ping();
+                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(ping);
                 }
                 self.gather(slot);
                 let conn = &self.conns[slot as usize];
@@ -124,7 +121,7 @@ impl<P: Plane> Core<P> {
                     slot,
                     subscription: NONE,
                     key: NONE,
-                    len: PING.len() as u32,
+                    len: self.formats.get(self.conns[slot as usize].kind.format()).ping().len() as u32,
                     from: 0,
                 });
                 self.mark_dirty(slot);
@@ -239,14 +236,14 @@ impl<P: Plane> Core<P> {
     }
 
     fn send_planned(&mut self) {
-        let (rooms, actives) = (&self.fanout.rooms, &self.actives);
+        let (rooms, actives, conns, formats) = (&self.fanout.rooms, &self.actives, &self.conns, &self.formats);
         // Members of one room mostly get the same range: look it up once.
         let mut last: (u32, u64, &[u8]) = (NONE, 0, &[]);
         let mut bytes_sent = 0;
         let mut sends = self.deliveries.plan.iter().map(|send| {
             bytes_sent += u64::from(send.len);
             if send.subscription == NONE && send.key == NONE {
-                return (send.slot, &PING[..]);
+                return (send.slot, formats.get(conns[send.slot as usize].kind.format()).ping());
             }
             if send.subscription == NONE {
                 return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
@@ -287,17 +284,19 @@ impl<P: Plane> Core<P> {
     fn fell_short(&mut self, send: Planned, taken: u32) {
         let slot = send.slot;
         if send.subscription == NONE && send.key == NONE {
+            let format = self.conns[slot as usize].kind.format();
             let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
-            active.outbox.bytes.extend_from_slice(&PING);
+            active.outbox.bytes.extend_from_slice(self.formats.get(format).ping());
             active.outbox.sent = taken as usize;
         } else if send.subscription == NONE {
             self.actives[send.key as usize].outbox.sent += taken as usize;
         } else {
             // Frames begin where the send began; find the end of the one that was cut.
-            let sent = &self.fanout.rooms[send.key as usize].log.readable(send.from)[..send.len as usize];
+            let room = &self.fanout.rooms[send.key as usize];
+            let (sent, format) = (&room.log.readable(send.from)[..send.len as usize], self.formats.get(room.format));
             let mut boundary = 0;
             while boundary < taken as usize {
-                boundary += ws::frame_len(&sent[boundary..]).expect("the log holds whole frames");
+                boundary += format.frame_len(&sent[boundary..]).expect("the log holds whole frames");
             }
             let rest = &sent[taken as usize..boundary];
             let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);

@@ -7,6 +7,7 @@ use super::{Addresses, Opening, Refused, Totals};
 use crate::config::Config;
 use crate::plane::host::into_owned_fd;
 use crate::plane::os::now;
+use crate::session::format::Format;
 use crate::telemetry::HandshakeRefusal;
 use crate::wire::http::{
     Failure, Head, address_key, bearer_token, check, client_address, origin_allowed, parse_head, write_accept,
@@ -172,6 +173,7 @@ async fn greet(
         received: received[head.len()..].to_vec(),
         address: place.address,
         accepted_at_ns,
+        format: Format::NATIVE,
         is_echo,
     };
     let result = shard.shard.borrow_mut().open(into_owned_fd(stream), opening);

@@ -16,6 +16,7 @@ mod deliver;
 mod drain;
 mod effects;
 pub mod fanout;
+pub mod formats;
 mod front_door;
 pub mod host;
 mod liveness;
@@ -42,6 +43,7 @@ use crate::plane::{Completion, Plane, SLACK_BYTES, Slot};
 use crate::rooms::Rooms;
 use crate::rooms::effects::RoomTimer;
 use crate::session::encode::{Encoder, Native};
+use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
 use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
 use crate::wire::ws::FrameBuffer;
@@ -50,6 +52,7 @@ use connections::BufferPool;
 pub use connections::Opening;
 use deliver::Deliveries;
 use fanout::Fanout;
+use formats::Formats;
 pub use front_door::Door;
 use mail::Mail;
 use mesh::Mesh;
@@ -107,6 +110,10 @@ struct Core<P: Plane> {
     resume_key: ResumeKey,
     unknown_key: UnknownKey,
     native: Encoder<Native>,
+    formats: Formats,
+    transcoder: Transcoder,
+    /// What was transcoded last.
+    transcoded: Vec<u8>,
     ids: UlidSource,
 
     /// By the plane's slot.
@@ -184,6 +191,9 @@ impl<P: Plane> Shard<P> {
                 resume_key: parts.resume_key,
                 unknown_key: parts.unknown_key,
                 native,
+                formats: Formats::default(),
+                transcoder: Transcoder::default(),
+                transcoded: Vec::new(),
                 ids: parts.ids,
                 conns: Vec::with_capacity(capacity),
                 actives: Slab::new(),

@@ -50,10 +50,7 @@ impl<P: Plane> Shard<P> {
             Mail::Parted { conn, user, room, parting } => self.part(conn, &user, &room, parting),
             Mail::Frame { to, frame, draws } => match core.live(to) {
                 Some(slot) if draws && !core.admit(slot) => {}
-                Some(slot) => {
-                    core.outbox(slot).extend_from_slice(&frame);
-                    core.counters.frames_delivered += 1;
-                }
+                Some(slot) => core.outbox_frame(slot, &frame),
                 None => core.counters.dropped.add(DropReason::Gone, 1),
             },
             Mail::Subscribe { conn, user, room } => core.subscribe_here(conn, &user, &room),
@@ -212,6 +209,7 @@ pub(super) mod tests {
     use crate::config::Config;
     use crate::ids::UlidSource;
     use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
+    use crate::session::format::Format;
     use crate::store::port::{ReadJob, StorePort, WriteJob};
 
     struct NoStore;
@@ -302,6 +300,7 @@ pub(super) mod tests {
             received: Vec::new(),
             address: None,
             accepted_at_ns: 0,
+            format: Format::NATIVE,
             is_echo: false,
         };
         let slot = shard.open(socket, opening).expect("a free slot");

@@ -67,7 +67,7 @@ impl<P: Plane> Core<P> {
         let conn = self.conn_ref(slot);
         let record = &mut self.conns[slot as usize];
         record.stage = Stage::SigningIn;
-        record.role = identity.role;
+        record.kind.set_role(identity.role);
         record.expires_at_s = expiry_s(identity.expires_at_ms);
         let (id, email) = (identity.user_id.clone(), identity.email.clone());
         match home_shard(&id, self.shards) {
@@ -141,7 +141,7 @@ impl<P: Plane> Core<P> {
             self.counters.auth_failures.add(AuthFailure::OtherUser, 1);
             return self.refuse_here(slot, request, Refusal::new(Code::AuthFailed));
         }
-        record.role = identity.role;
+        record.kind.set_role(identity.role);
         record.expires_at_s = expiry_s(identity.expires_at_ms);
         record.flags &= !super::conn::flag::EXPIRY_WARNED;
         self.counters.tokens_refreshed += 1;
