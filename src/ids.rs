@@ -100,6 +100,15 @@ pub fn is_short_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 256 && id.chars().count() <= 64
 }
 
+/// Envelope ids that the server makes for protocols whose messages have none begin with this. They repeat, so they are no
+/// idempotency keys (R-SIO-1).
+pub const MADE_ID_MARK: char = '~';
+
+/// The client id of a message that names none: its envelope's, if a client made it.
+pub fn client_id_of_envelope(id: &str) -> Option<&str> {
+    (!id.starts_with(MADE_ID_MARK)).then_some(id)
+}
+
 /// Overwrites its argument with random bytes: the operating system's, or a seeded source's in tests.
 pub type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
 

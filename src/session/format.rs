@@ -1,6 +1,7 @@
 //! How what the server says looks on one kind of connection: which protocol's words, and what is around them.
 //!
 //! Inside, everything is said once, as a native message. A connection of another format gets what `transcode` makes of it.
+use super::transcode::socketio::SocketIo;
 use crate::wire::ws;
 
 /// What a connection's outgoing bytes look like. Connections of one format share the encoding of a broadcast.
@@ -15,6 +16,9 @@ pub struct Format {
 pub enum Vocabulary {
     /// `{id, type, data, timestamp}` (R-ENV-1).
     Native,
+    /// Events under their Socket.IO names, acks by number (R-SIO-1, R-SIO-2). Always in WebSocket frames, whatever the transport:
+    /// what goes over polling is taken out of them (`wire::engineio::PayloadWriter::frames`).
+    SocketIo(SocketIo),
 }
 
 /// What is around a message.
@@ -31,8 +35,9 @@ impl Format {
     /// Bytes of the piece that starts at `bytes[0]`, between which and the next one other pieces may go. `None`: not all of it that
     /// tells is there.
     pub fn frame_len(&self, bytes: &[u8]) -> Option<usize> {
-        match self.framing {
-            Framing::WebSocket => ws::frame_len(bytes),
+        match (&self.vocabulary, &self.framing) {
+            (Vocabulary::SocketIo(_), Framing::WebSocket) => SocketIo::frame_len(bytes),
+            (Vocabulary::Native, Framing::WebSocket) => ws::frame_len(bytes),
         }
     }
 

@@ -7,4 +7,5 @@ pub mod command;
 pub mod decode;
 pub mod encode;
 pub mod format;
+pub mod socketio;
 pub mod transcode;

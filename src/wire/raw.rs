@@ -1,4 +1,4 @@
-//! Cuts JSON that is known to be valid without parsing it: the elements of an array, the end of a value.
+//! Cuts JSON that is known to be valid without parsing it: the elements of an array, the members of an object.
 //!
 //! For bytes that were checked or written here. On anything else the cuts mean nothing, but nothing fails.
 use std::ops::Range;
@@ -30,6 +30,38 @@ impl Iterator for Elements<'_> {
         // Past the comma; at a bracket the next call ends.
         self.at = if self.json.get(after) == Some(&b',') { after + 1 } else { self.json.len() };
         Some(start..end)
+    }
+}
+
+/// The members of the object that `json` is: key (with its quotes) and value. Nothing if it is no object.
+pub fn members(json: &[u8]) -> Members<'_> {
+    let at = blanks(json, 0);
+    Members { json, at: if json.get(at) == Some(&b'{') { at + 1 } else { json.len() } }
+}
+
+/// See [`members`].
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    json: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Members<'_> {
+    type Item = (Range<usize>, Range<usize>);
+
+    fn next(&mut self) -> Option<(Range<usize>, Range<usize>)> {
+        let start = blanks(self.json, self.at);
+        if self.json.get(start) != Some(&b'"') {
+            self.at = self.json.len();
+            return None;
+        }
+        let key = start..string_end(self.json, start);
+        let colon = blanks(self.json, key.end);
+        let start = blanks(self.json, colon + 1).min(self.json.len());
+        let value = start..value_end(self.json, start);
+        let after = blanks(self.json, value.end);
+        self.at = if self.json.get(after) == Some(&b',') { after + 1 } else { self.json.len() };
+        Some((key, value))
     }
 }
 
@@ -110,6 +142,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn members_are_keys_and_values() {
+        let json = r#" { "a" : 1 , "b\"":{"x":[]},"c":"}" } "#;
+        let cut: Vec<_> = members(json.as_bytes()).map(|(key, value)| (&json[key], &json[value])).collect();
+        assert_eq!(cut, [(r#""a""#, "1"), (r#""b\"""#, r#"{"x":[]}"#), (r#""c""#, r#""}""#)]);
+        assert_eq!(members(b"{}").count() + members(b"[1]").count() + members(b"").count(), 0);
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_parser(values in proptest::collection::vec(any_json(), 0..5), is_pretty: bool) {
@@ -126,6 +166,10 @@ mod tests {
             for bytes in [&bytes, like.as_bytes()] {
                 for range in elements(bytes) {
                     prop_assert!(range.start <= range.end && range.end <= bytes.len());
+                }
+                for (key, value) in members(bytes) {
+                    prop_assert!(key.start <= key.end && key.end <= value.start);
+                    prop_assert!(value.start <= value.end && value.end <= bytes.len());
                 }
                 let _ = value_end(bytes, start);
             }

@@ -2,21 +2,25 @@
 //!
 //! The native encoder's layout is fixed, so a message is cut into its parts without being parsed. A broadcast is transcoded once for
 //! each room and format in use on a shard; whatever the number of members.
+pub mod socketio;
+
 use super::format::{Format, Framing, Vocabulary};
 use crate::rooms::effects::Class;
 use crate::wire::ws::{self, Opcode};
 
 /// What transcoding needs, kept warm. One per shard.
 #[derive(Debug, Default)]
-pub struct Transcoder {}
+pub struct Transcoder {
+    pub socketio: socketio::Scratch,
+}
 
 impl Transcoder {
     /// Appends to `out` exactly the bytes that a connection of this format is sent for a native message (its JSON, without a frame
     /// around it). `class` says what was published; `None` is a message for one connection.
     pub fn transcode(&mut self, format: &Format, native: &[u8], class: Option<Class>, out: &mut Vec<u8>) {
-        // Of no consequence to what is sent as it is.
-        let _ = class;
         match (&format.vocabulary, &format.framing) {
+            (Vocabulary::SocketIo(to), Framing::WebSocket) => to.transcode(native, class, &mut self.socketio, out),
+            // Of no consequence to what is sent as it is.
             (Vocabulary::Native, Framing::WebSocket) => ws::append_frame(out, Opcode::Text, native),
         }
     }

@@ -35,8 +35,13 @@ mod tests {
     fn says_what_the_protocol_asks_for() {
         for (transport, upgrades) in [(Transport::Polling, r#"["websocket"]"#), (Transport::WebSocket, "[]")] {
             let sid = Sid::new(0, 1, 2, [3; 12]);
-            let open =
-                Open { sid, transport, ping_interval_ms: 25_000, ping_timeout_ms: 20_000, max_payload_bytes: 1_000_000 };
+            let open = Open {
+                sid,
+                transport,
+                ping_interval_ms: 25_000,
+                ping_timeout_ms: 20_000,
+                max_payload_bytes: 1_000_000,
+            };
             let mut out = Vec::new();
             write_open(&mut out, &open);
             let mut buffer = [0; Sid::TEXT_BYTES];

@@ -115,7 +115,10 @@ mod tests {
             (r#"2/admin,["bar"]"#, packet(Kind::Event, "/admin", None, r#"["bar"]"#)),
             (r#"212["foo"]"#, packet(Kind::Event, "/", Some(12), r#"["foo"]"#)),
             ("3/admin,13[]", packet(Kind::Ack, "/admin", Some(13), "[]")),
-            (r#"4{"message":"Not authorized"}"#, packet(Kind::ConnectError, "/", None, r#"{"message":"Not authorized"}"#)),
+            (
+                r#"4{"message":"Not authorized"}"#,
+                packet(Kind::ConnectError, "/", None, r#"{"message":"Not authorized"}"#),
+            ),
             ("2", packet(Kind::Event, "/", None, "")),
             ("2007[]", packet(Kind::Event, "/", Some(7), "[]")),
             ("29007199254740991[]", packet(Kind::Event, "/", Some((1 << 53) - 1), "[]")),

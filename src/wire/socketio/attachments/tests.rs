@@ -21,7 +21,8 @@ fn split(payload: &str) -> Option<(String, Vec<Vec<u8>>)> {
         return None;
     }
     let mut start = 0;
-    let attachments = ends.iter().map(|end| bytes[std::mem::replace(&mut start, *end as usize)..*end as usize].to_vec());
+    let attachments =
+        ends.iter().map(|end| bytes[std::mem::replace(&mut start, *end as usize)..*end as usize].to_vec());
     let attachments = attachments.collect();
     Some((String::from_utf8(out.split_off(4)).unwrap(), attachments))
 }
