@@ -5,6 +5,7 @@ use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::Ulid;
 use crate::rooms::event::Status;
 use crate::session::encode::PresenceEntry;
+use crate::session::format::Format;
 use crate::wire::ws::Decoder;
 use std::sync::Arc;
 
@@ -77,7 +78,7 @@ impl Kind {
     }
 
     pub fn set_format(&mut self, format: FormatId) {
-        self.0 = self.0 & (1 << Self::FORMAT_SHIFT) - 1 | format.bits() << Self::FORMAT_SHIFT;
+        self.0 = (self.0 & ((1 << Self::FORMAT_SHIFT) - 1)) | format.bits() << Self::FORMAT_SHIFT;
     }
 
     /// Native messages go out as they are.
@@ -251,5 +252,14 @@ impl Outbox {
 
     pub fn unsent(&self) -> usize {
         self.bytes.len() - self.sent
+    }
+
+    /// The first end of a frame at `position` or behind it.
+    pub fn end_of_frame(&self, position: usize, format: &Format) -> usize {
+        let mut end = self.partial;
+        while end < position {
+            end += format.frame_len(&self.bytes[end..]).expect("the outbox holds whole frames");
+        }
+        end
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
 use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::formats::Formats;
 use super::mail::Parting;
 use super::{Core, Departure};
 use crate::auth::Identity;
@@ -282,10 +283,31 @@ impl<P: Plane> Core<P> {
         }
         let format = self.formats.get(conn.kind.format());
         let outbox = &mut self.actives[conn.active as usize].outbox;
-        let mut boundary = outbox.partial;
-        while boundary < outbox.sent {
-            boundary += format.frame_len(&outbox.bytes[boundary..]).expect("the outbox holds whole frames");
+        let end = outbox.end_of_frame(outbox.sent, format);
+        outbox.bytes.truncate(end);
+    }
+}
+
+/// All outboxes of a shard, to look at.
+#[derive(Clone, Copy)]
+pub struct Outboxes<'a> {
+    pub actives: &'a Slab<Active>,
+    pub formats: &'a Formats,
+}
+
+impl Outboxes<'_> {
+    /// Private bytes that count towards `limit` (R-CONN-5): all that is unsent or, if that is more, what is behind the first frame. One
+    /// answer may be larger than the limit, a long recovery for instance, and whoever is reading it is not slow.
+    pub fn waiting(self, conn: &Conn, limit: u64) -> u64 {
+        if conn.active == NONE {
+            return 0;
         }
-        outbox.bytes.truncate(boundary);
+        let outbox = &self.actives[conn.active as usize].outbox;
+        let unsent = outbox.unsent() as u64;
+        if unsent <= limit {
+            return unsent;
+        }
+        let end = outbox.end_of_frame(outbox.sent + 1, self.formats.get(conn.kind.format()));
+        (outbox.bytes.len() - end) as u64
     }
 }

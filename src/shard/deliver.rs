@@ -6,6 +6,7 @@
 //! cursor always stands at a frame boundary and other bytes never get between the halves of a frame.
 use super::Core;
 use super::conn::{NONE, Stage, flag};
+use super::connections::Outboxes;
 use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Shortfall, Slot};
@@ -139,11 +140,9 @@ impl<P: Plane> Core<P> {
     /// Private bytes that a blocked reader lets pile up are bounded like a room's (R-CONN-5).
     fn close_if_over_limit(&mut self, slot: Slot) {
         let conn = &self.conns[slot as usize];
-        let unsent = match conn.active {
-            NONE => 0,
-            active => self.actives[active as usize].outbox.unsent() as u64,
-        };
-        if conn.is_live() && self.settings.out_queue_bytes != 0 && unsent > self.settings.out_queue_bytes {
+        let limit = self.settings.out_queue_bytes;
+        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
+        if conn.is_live() && limit != 0 && outboxes.waiting(conn, limit) > limit {
             self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
             self.close(slot, CloseCode::SlowConsumer);
         }

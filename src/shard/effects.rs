@@ -1,5 +1,6 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
+use super::connections::Outboxes;
 use super::fanout::Lagging;
 use super::formats::FormatId;
 use super::mail::{Mail, Parting};
@@ -241,18 +242,15 @@ impl<P: Plane> Core<P> {
                 self.fanout.subscription(self.conns[slot as usize].first_subscription, key)
             })
             .collect();
-        let (conns, actives, limit) = (&self.conns, &self.actives, self.settings.out_queue_bytes);
+        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
+        let (conns, limit) = (&self.conns, self.settings.out_queue_bytes);
         let lagging = |fanout: &super::fanout::Fanout, subscription: u32| {
             let conn = &conns[fanout.subscriptions[subscription as usize].conn as usize];
-            let private = match conn.active {
-                NONE => 0,
-                active => actives[active as usize].outbox.unsent() as u64,
-            };
             let unread = |key: u32| {
                 let of = &fanout.subscriptions[key as usize];
                 fanout.rooms[of.room as usize].lag(key, of)
             };
-            let unsent = private + fanout.list(conn.first_subscription).map(unread).sum::<u64>();
+            let unsent = outboxes.waiting(conn, limit) + fanout.list(conn.first_subscription).map(unread).sum::<u64>();
             (limit != 0 && unsent + frame.len() as u64 > limit).then_some(match class {
                 Class::Live => Lagging::Skip,
                 Class::Durable => Lagging::Close,

@@ -328,4 +328,41 @@ pub(super) mod tests {
         assert_eq!((shard.core.counters.messages_received, net.client_read(client)), (0, vec![0x8a, 0]));
         assert!(announced.windows(14).any(|bytes| bytes == b"server_closing"));
     }
+
+    /// R-CONN-5: a single answer over the limit (a long recovery) does not make its reader a slow one; what piles up behind it does.
+    #[test]
+    fn one_answer_may_be_larger_than_the_limit() {
+        let net = SimNet::new(1, Faults::NONE);
+        let (mut shard, _sent) = shard_in(&net);
+        let (slot, client) = open(&mut shard, &net);
+        shard.turn();
+        net.client_read(client);
+        net.set_read_stalled(client, true);
+        let limit = shard.core.settings.out_queue_bytes as usize;
+        let frame = |bytes: usize| {
+            let mut frame = Vec::new();
+            crate::wire::ws::append_frame(&mut frame, crate::wire::ws::Opcode::Text, &vec![b'x'; bytes]);
+            frame
+        };
+        shard.core.outbox_frame(slot, &frame(3 * limit));
+        for behind in [0, limit / 2] {
+            shard.core.outbox_frame(slot, &frame(behind));
+            shard.turn();
+            shard.turn();
+            assert_eq!(shard.core.conns[slot as usize].stage, Stage::Open, "{behind} bytes behind the answer");
+        }
+        shard.core.outbox_frame(slot, &frame(limit / 2));
+        shard.turn();
+        assert_eq!(shard.core.conns[slot as usize].stage, Stage::Closing);
+        assert_eq!(shard.core.counters.dropped.get(DropReason::SlowConsumerClosed), 1);
+        // What it was in the middle of still comes whole, then the close frame.
+        net.set_read_stalled(client, false);
+        let mut read = 0;
+        for _ in 0..1000 {
+            net.advance(10);
+            shard.turn();
+            read += net.client_read(client).len();
+        }
+        assert!(read > 3 * limit && read < 3 * limit + 1000, "{read} bytes");
+    }
 }
