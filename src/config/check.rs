@@ -1,5 +1,6 @@
 //! Checks beyond type and range: the form of texts, and relations between keys.
 use super::table::Config;
+use crate::limits;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -20,6 +21,7 @@ impl Config {
             "http.trusted_proxies",
             self.http.trusted_proxies.iter().try_for_each(|text| parse_network(text).map(drop)),
         );
+        check("sio.namespaces", check_namespaces(&self.sio.namespaces));
         check("auth.algorithms", check_algorithms(&self.auth.algorithms));
         check("auth.jwks_url", self.auth.jwks_url.as_deref().map_or(Ok(()), check_jwks_url));
         check("auth.moderator_role", check_roles(&self.auth.admin_role, &self.auth.moderator_role));
@@ -90,6 +92,22 @@ fn check_origin(origin: &str) -> Result<(), String> {
     })
 }
 
+/// Namespaces as clients name them. Each has a wire format of its own on a shard, and those are numbered by few bits.
+fn check_namespaces(names: &[String]) -> Result<(), String> {
+    require(names.len() <= limits::NAMESPACES_MAX, || {
+        format!("{} namespaces; at most {}", names.len(), limits::NAMESPACES_MAX)
+    })?;
+    for (index, name) in names.iter().enumerate() {
+        let rest = name.strip_prefix('/').filter(|rest| rest.len() <= limits::NAMESPACE_NAME_BYTES_MAX);
+        let is_plain = |rest: &str| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
+        require(rest.is_some_and(is_plain), || {
+            format!("{name:?} is not a slash and up to {} of A-Za-z0-9_.:-", limits::NAMESPACE_NAME_BYTES_MAX)
+        })?;
+        require(!names[..index].contains(name), || format!("{name:?} stands there twice"))?;
+    }
+    Ok(())
+}
+
 fn check_algorithms(names: &[String]) -> Result<(), String> {
     require(!names.is_empty(), || "no algorithm is allowed, so no token could be valid".into())?;
     names.iter().try_for_each(|name| {
@@ -145,6 +163,9 @@ mod tests {
             ("http.trusted_proxies", "192.0.2.1", "proxy.local"),
             ("http.allowed_origins", "https://a.example:8443,*", "https://a.example/"),
             ("http.allowed_origins", "http://localhost:3000", "a.example"),
+            ("sio.namespaces", "/,/admin,/a.b:c-d_e", "admin"),
+            ("sio.namespaces", "/admin", "/a,/b,/a"),
+            ("sio.namespaces", "/", "/a b"),
             ("http.allowed_origins", "capacitor://localhost", "https://*.example"),
             ("auth.algorithms", "EdDSA", "HS512"),
             ("auth.algorithms", "HS256,RS256", "none"),

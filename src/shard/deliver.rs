@@ -5,6 +5,7 @@
 //! rounds repeat until nothing can be sent. A send that stops inside a frame moves that frame's rest into the outbox, so a
 //! cursor always stands at a frame boundary and other bytes never get between the halves of a frame.
 use super::Core;
+use super::conns::is_virtual;
 use super::conn::{NONE, Stage, flag};
 use super::connections::Outboxes;
 use super::fanout::Pace;
@@ -29,11 +30,13 @@ struct Planned {
 pub struct Deliveries {
     /// Connections with something to send besides the frames of dirty rooms.
     dirty: Vec<Slot>,
-    round: u8,
+    pub round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
     /// Rooms to settle after the flush.
-    touched: Vec<u32>,
+    pub touched: Vec<u32>,
+    /// Virtual connections have moved something: their carriers follow in the next round.
+    pub has_carried: bool,
     /// When the commands were read whose broadcasts go out in this turn.
     pub marks: Vec<u64>,
 }
@@ -60,11 +63,16 @@ impl<P: Plane> Core<P> {
             self.deliveries.plan.clear();
             self.plan_connections();
             self.plan_rooms();
-            if self.deliveries.plan.is_empty() {
-                break;
+            let has_carried = std::mem::take(&mut self.deliveries.has_carried);
+            if !self.deliveries.plan.is_empty() {
+                self.send_planned();
+                self.settle_planned();
+            } else if !has_carried {
+                self.answer_polls();
+                if !self.deliveries.has_carried {
+                    break;
+                }
             }
-            self.send_planned();
-            self.settle_planned();
         }
         while let Some(room) = self.deliveries.touched.pop().or_else(|| self.fanout.unsettled.pop()) {
             // A room may have gone meanwhile, and its key may belong to another: settling that one is harmless.
@@ -94,6 +102,10 @@ impl<P: Plane> Core<P> {
             }
             if conn.has(flag::BLOCKED) {
                 self.close_if_over_limit(slot);
+                continue;
+            }
+            if is_virtual(slot) {
+                self.flush_virtual(slot);
                 continue;
             }
             conn.round = self.deliveries.round;
@@ -167,6 +179,9 @@ impl<P: Plane> Core<P> {
         for room in rooms.drain(..) {
             self.fanout.rooms[room as usize].is_dirty = false;
             self.deliveries.touched.push(room);
+            if self.plan_carried_room(room) {
+                continue;
+            }
             for i in 0..self.fanout.rooms[room as usize].members.len() {
                 let key = self.fanout.rooms[room as usize].members[i];
                 let subscription = &self.fanout.subscriptions[key as usize];
@@ -195,7 +210,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// Plans a range and moves the cursor behind it; the new position.
-    fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
+    pub(super) fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
         let subscription = &mut self.fanout.subscriptions[key as usize];
         let to = from + len as u64;
         subscription.cursor = to as u32;
@@ -330,7 +345,11 @@ impl<P: Plane> Core<P> {
         if conn.has(flag::LAST_WORDS) {
             self.linger(slot);
         } else {
+            let is_carrier = conn.stage == Stage::Carrier;
             self.retire_active(slot);
+            if is_carrier {
+                self.carrier_drained(slot);
+            }
         }
     }
 
@@ -345,6 +364,10 @@ impl<P: Plane> Core<P> {
             // A writable socket takes something, which is what the write timeout waits for.
             self.actives[conn.active as usize].blocked_since = 0;
         }
+        let is_carrier = conn.stage == Stage::Carrier;
         self.mark_dirty(slot);
+        if is_carrier {
+            self.carrier_drained(slot);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! (product section 3.3). Waiting ends by a message or by a generous timeout, never by a guess at how long something takes.
 #![allow(dead_code, reason = "each test file uses its part")]
 mod client;
+mod engine;
 mod errors;
 mod http;
 mod tokens;
@@ -11,6 +12,7 @@ mod tokens;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use {
     client::{Client, frame, text_frame},
+    engine::{EIO, Http, Packets, Socket, polling},
     errors::check_error,
     http::{Response, upgrade_request},
     tokens::{TokenFault, now_s},

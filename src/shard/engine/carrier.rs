@@ -258,7 +258,7 @@ impl<P: Plane> Core<P> {
 }
 
 /// Answers an upgrade whose socket is in no plane: in text, and the connection ends (as npm `engine.io`).
-pub(in crate::shard) fn refuse(socket: OwnedFd, error: RequestError) {
+pub fn refuse(socket: OwnedFd, error: RequestError) {
     let (status, text) = error.upgrade_answer();
     let mut response = Vec::with_capacity(256);
     let answer = Answer { status, is_last: true, content_type: Some("text/html"), body: text.as_bytes() };

@@ -1,7 +1,7 @@
 //! The end of a session: its namespaces leave, its transport closes, and what it was counted for is given back.
-use super::session::{Counted, Polling, Transport};
+use super::session::{Counted, Polling, Session, Transport};
 use crate::base::close::CloseCode;
-use crate::plane::Plane;
+use crate::plane::{Plane, Slot};
 use crate::shard::Core;
 use crate::telemetry::{EngineEnd, Ending};
 
@@ -14,7 +14,8 @@ impl EngineEnd {
             | EngineEnd::TransportError
             | EngineEnd::Overlap
             | EngineEnd::PingTimeout
-            | EngineEnd::Server => true,
+            | EngineEnd::Server
+            | EngineEnd::Replaced => true,
             EngineEnd::ParseError | EngineEnd::NoNamespace => false,
         }
     }
@@ -71,8 +72,30 @@ impl<P: Plane> Core<P> {
         }
     }
 
+    /// A drain has come to a carrier: if nobody is on it, there is nobody to tell.
+    pub(in crate::shard) fn drain_carrier(&mut self, slot: Slot) {
+        let key = self.conns[slot as usize].carried();
+        match self.engines.get(key) {
+            Some(session) if session.connections.is_empty() => {
+                self.engine_end(key, EngineEnd::Server, Some(CloseCode::Drain));
+            }
+            Some(_) => {}
+            None => self.close(slot, CloseCode::Drain),
+        }
+    }
+
+    /// A drain has come to the end: sessions on which nobody is end too.
+    pub(in crate::shard) fn drain_sessions(&mut self) {
+        let is_empty = |(_, session): &(usize, &Session)| session.connections.is_empty();
+        let empty: Vec<u32> = self.engines.sessions.iter().filter(is_empty).map(|(key, _)| key as u32).collect();
+        for key in empty {
+            self.engine_end(key, EngineEnd::Server, Some(CloseCode::Drain));
+            self.forget_session(key);
+        }
+    }
+
     /// A carrier is not, or no longer, a session's: it closes by itself.
-    pub(super) fn drop_carrier(&mut self, slot: crate::plane::Slot, code: CloseCode) {
+    pub(super) fn drop_carrier(&mut self, slot: Slot, code: CloseCode) {
         self.conns[slot as usize].set_carried(crate::shard::conn::NONE);
         self.close(slot, code);
     }

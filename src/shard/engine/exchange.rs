@@ -17,10 +17,8 @@ pub enum Ask {
     BeginPost,
     /// A POST's body. `is_begun`: `BeginPost` went before it.
     Post { body: Vec<u8>, is_binary: bool, is_begun: bool },
-    /// The request was of a kind that ends the session.
-    Fault(RequestError),
-    /// The client let go of a GET or POST before it was through. Nobody waits for an answer.
-    Abandon,
+    /// The client let go of a GET (which waits for `poll`, if it still does) or POST before it was through. Nobody waits for an answer.
+    Abandon { poll: Option<Reply> },
 }
 
 /// What a session answers.
@@ -138,6 +136,11 @@ impl Exchanges {
 }
 
 impl Reply {
+    /// The reply of another exchange of the same front door.
+    pub fn of(self, exchange: Exchange) -> Reply {
+        Reply { shard: self.shard, exchange }
+    }
+
     pub fn exchange(self) -> Exchange {
         self.exchange
     }

@@ -45,6 +45,7 @@ impl<P: Plane> Core<P> {
     }
 
     fn session_due(&mut self, key: u32) {
+        self.end_pending_poll(key);
         let Some(session) = self.engines.sessions.get(key as usize) else { return };
         if self.session_deadline(key) > self.tick {
             return self.schedule_session(key);
@@ -52,7 +53,6 @@ impl<P: Plane> Core<P> {
         if session.closing_since.is_some() {
             return self.forget_session(key);
         }
-        self.end_pending_poll(key);
         let now_ms = self.now.mono_ms();
         let (engines, settings) = (&mut self.engines, &self.settings.sio);
         let Some(session) = engines.sessions.get_mut(key as usize) else { return };

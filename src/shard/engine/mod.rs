@@ -21,7 +21,7 @@ mod track;
 mod transport;
 mod virtuals;
 
+pub use carrier::{Upgrade, refuse};
 pub use exchange::{Answer, Ask, Asked, Exchange, Reply};
-pub use recovery::{Claim, Recovered, Remembered};
+pub use recovery::{Claim, REQUEST as RECOVERY_REQUEST, Recovered, Remembered};
 pub use session::{Counted, Engines};
-pub use carrier::Upgrade;

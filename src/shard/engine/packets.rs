@@ -94,7 +94,10 @@ impl<P: Plane> Core<P> {
     fn engine_connect(&mut self, key: u32, namespace: Namespace, auth: &Auth, output: &Output) {
         let text = |range: &Option<std::ops::Range<usize>>| range.as_ref().map(|range| output.text(range));
         let claim = match (text(&auth.pid), text(&auth.offset)) {
-            (Some(pid), Some(offset)) => Sid::parse(pid).map(|pid| (pid, offset)),
+            // Session id and token, as the transcoder puts them together.
+            (Some(pid), Some(offset)) => {
+                pid.rsplit_once('.').and_then(|(_, token)| Sid::parse(token)).map(|pid| (pid, offset))
+            }
             _ => None,
         };
         self.connect_namespace(key, namespace, text(&auth.token), claim);

@@ -27,16 +27,17 @@ impl<P: Plane> Shard<P> {
     }
 
     /// The client of this session let go of a request. What must arrive: its session may be waiting.
-    pub(in crate::shard) fn engine_abandon(&mut self, sid: Sid, exchange: Exchange) {
+    pub(in crate::shard) fn engine_abandon(&mut self, sid: Sid, exchange: Option<Exchange>) {
         self.core.now = self.core.plane.now();
         let reply = self.core.engines.exchanges.begin(self.core.id);
         self.core.engines.exchanges.end(reply.exchange());
-        self.core.engines.exchanges.end(exchange);
+        let poll = exchange.map(|exchange| reply.of(exchange));
+        let ask = Ask::Abandon { poll };
         if sid.shard == self.core.id {
-            self.engine_asked(sid, Ask::Abandon, reply);
+            self.engine_asked(sid, ask, reply);
             self.settle_rooms();
         } else if sid.shard < self.core.shards {
-            self.core.mesh.post(sid.shard, Mail::EngineAsk(Box::new(Asked { sid, ask: Ask::Abandon, reply })));
+            self.core.mesh.post(sid.shard, Mail::EngineAsk(Box::new(Asked { sid, ask, reply })));
         }
     }
 
@@ -48,17 +49,31 @@ impl<P: Plane> Shard<P> {
         self.core.engines.exchanges.end(exchange);
     }
 
+    /// Room for the body of a POST, to be released.
+    pub(in crate::shard) fn engine_reserve(&mut self, bytes: usize) -> bool {
+        self.core.engines.exchanges.reserve(bytes)
+    }
+
+    pub(in crate::shard) fn engine_release(&mut self, bytes: usize) {
+        self.core.engines.exchanges.release(bytes);
+    }
+
+    /// A request that was answered with an error.
+    pub(in crate::shard) fn count_engine_refused(&mut self, error: RequestError) {
+        self.core.counters.engine_refused.add(error.label(), 1);
+    }
+
     /// A request for a session of this shard.
     pub(in crate::shard) fn engine_asked(&mut self, sid: Sid, ask: Ask, reply: Reply) {
         let Some(key) = self.core.engines.find(sid) else {
-            return self.core.engine_answer(reply, Answer::Refused(RequestError::UnknownSid));
+            return self.core.engine_not_there(ask, reply, RequestError::UnknownSid);
         };
         let core = &mut self.core;
         let Some(session) = core.engines.get(key) else { return };
         let (revision, is_closing) = (session.revision, session.closing_since.is_some());
         let Transport::Polling(polling) = &mut session.transport else {
             // The session has moved to a WebSocket: what was let go of is of no more use, and new requests are wrong.
-            return core.engine_answer(reply, Answer::Refused(RequestError::BadRequest));
+            return core.engine_not_there(ask, reply, RequestError::BadRequest);
         };
         match ask {
             Ask::Check => core.engine_answer(reply, Answer::Proceed),
@@ -76,21 +91,20 @@ impl<P: Plane> Shard<P> {
                 core.engine_answer(reply, Answer::Proceed);
             }
             Ask::Post { is_begun: false, .. } if polling.is_posting => core.engine_overlap(key, reply),
+            Ask::Post { is_binary: true, .. } if revision == Revision::V4 => {
+                core.engine_end(key, EngineEnd::TransportError, None);
+                core.engine_answer(reply, Answer::Refused(RequestError::ContentType));
+            }
             Ask::Post { body, is_binary, .. } => {
                 polling.is_posting = false;
                 core.counters.bytes_received += body.len() as u64;
                 let answer = self.engine_payload(sid, revision, &body, is_binary);
                 self.core.engine_answer(reply, answer);
             }
-            Ask::Fault(error) => {
-                if error.ends_session() {
-                    core.engine_end(key, EngineEnd::TransportError, None);
+            Ask::Abandon { poll } => {
+                if poll.is_some() && polling.get == poll {
+                    polling.get = None;
                 }
-                core.engine_answer(reply, Answer::Refused(error));
-            }
-            Ask::Abandon => {
-                // The GET that waits is the one: while it waits there is no other.
-                polling.get = None;
                 core.engine_end(key, EngineEnd::TransportError, None);
             }
         }
@@ -118,6 +132,12 @@ impl<P: Plane> Shard<P> {
 }
 
 impl<P: Plane> Core<P> {
+    fn engine_not_there(&mut self, ask: Ask, reply: Reply, error: RequestError) {
+        if !matches!(ask, Ask::Abandon { .. }) {
+            self.engine_answer(reply, Answer::Refused(error));
+        }
+    }
+
     /// To the front door where the request came in. Must arrive, or the client waits for nothing.
     pub(in crate::shard) fn engine_answer(&mut self, reply: Reply, answer: Answer) {
         if reply.shard != self.id {

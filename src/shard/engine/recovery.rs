@@ -127,9 +127,9 @@ impl Recoveries {
         Some(entry)
     }
 
-    /// Clients that are lost and may come back.
-    pub fn kept_count(&self) -> usize {
-        self.count
+    /// Pids that are known: of connections that live, and of those that are lost and may come back.
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 }
 
@@ -182,7 +182,11 @@ impl<P: Plane> Core<P> {
     pub(super) fn keep_memory(&mut self, slot: Slot) {
         let session = self.conns[slot as usize].session();
         let first = self.conns[slot as usize].first_subscription;
-        let rooms: Vec<Arc<str>> = self.fanout.list(first).map(|key| self.fanout.room_of(key).id.clone()).collect();
+        let rooms: Vec<Arc<str>> = self
+            .fanout
+            .list(first)
+            .map(|key| self.fanout.rooms[self.fanout.subscriptions[key as usize].room as usize].id.clone())
+            .collect();
         let Some(virtual_) = self.engines.virtual_of(slot) else { return };
         if let Some(pending) = virtual_.pending.take() {
             // Lost again before the recovery was through: what it was given is kept once more.

@@ -150,20 +150,18 @@ impl Engines {
         self.virtuals[row] = Some(Box::new(virtual_));
     }
 
-    /// Sessions of which more is to come than a last word.
-    pub fn open_count(&self) -> usize {
-        self.sessions.iter().filter(|(_, session)| session.closing_since.is_none()).count()
+    /// Nobody is connected, and no request is under way.
+    pub fn is_drained(&self) -> bool {
+        self.exchanges.len() == 0 && self.sessions.iter().all(|(_, session)| session.closing_since.is_some())
+    }
+
+    /// Sessions that no carrier counts for.
+    pub fn polling_count(&self) -> u64 {
+        self.sessions.iter().filter(|(_, session)| session.counted.is_some()).count() as u64
     }
 }
 
 impl Session {
-    pub fn polling(&mut self) -> Option<&mut Polling> {
-        match &mut self.transport {
-            Transport::Polling(polling) => Some(polling),
-            Transport::Carrier(_) => None,
-        }
-    }
-
     pub fn carrier(&self) -> Option<Slot> {
         match self.transport {
             Transport::Polling(_) => None,

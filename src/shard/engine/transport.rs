@@ -85,7 +85,7 @@ impl<P: Plane> Core<P> {
             let room = self.fanout.subscriptions[subscription as usize].room;
             let mut bytes = self.buffers.take();
             bytes.extend_from_slice(&self.fanout.rooms[room as usize].log.readable(from)[..len]);
-            self.remember(slot, room, &bytes);
+            self.remember(slot, &bytes);
             self.engine_push(key, &bytes);
             self.buffers.give_back(bytes);
             self.fanout.subscriptions[subscription as usize].cursor = (from + len as u64) as u32;
@@ -146,11 +146,56 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    /// The slot through which a member of a room is sent to straight from the log: its own, or its carrier's. None: another way.
-    pub(in crate::shard) fn carrier_of(&self, slot: Slot) -> Option<Slot> {
-        debug_assert!(is_virtual(slot));
+    /// The carrier of a virtual connection; none if it is on polling.
+    fn carrier_of(&self, slot: Slot) -> Option<Slot> {
         let session = self.engines.sessions.get(self.engines.session_of(slot) as usize)?;
         session.carrier()
+    }
+
+    /// Plans what the members of a room get through their carriers, straight from its log. False: it is no room of virtual
+    /// connections. Members of one log have one format, so they are all virtual or none is.
+    pub(in crate::shard) fn plan_carried_room(&mut self, room: u32) -> bool {
+        let first = self.fanout.rooms[room as usize].members.first();
+        if !first.is_some_and(|key| is_virtual(self.fanout.subscriptions[*key as usize].conn)) {
+            return false;
+        }
+        for i in 0..self.fanout.rooms[room as usize].members.len() {
+            let key = self.fanout.rooms[room as usize].members[i];
+            let subscription = &self.fanout.subscriptions[key as usize];
+            if subscription.cursor == self.fanout.rooms[room as usize].log.head() as u32 {
+                continue;
+            }
+            let slot = subscription.conn;
+            if !self.plan_carried(slot, key, room) {
+                self.fanout.fall_behind(key);
+                self.mark_dirty(slot);
+                self.deliveries.has_carried = true;
+            }
+        }
+        true
+    }
+
+    /// One range of a room for one virtual connection, as a send of its carrier. False: not in this way, or not all of it.
+    fn plan_carried(&mut self, slot: Slot, subscription: u32, room: u32) -> bool {
+        if self.conns[slot as usize].flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::DIRTY) != 0 {
+            return false;
+        }
+        let Some(carrier) = self.carrier_of(slot) else { return false };
+        let conn = &self.conns[carrier as usize];
+        let is_free = conn.stage == Stage::Carrier
+            && conn.round != self.deliveries.round
+            && conn.flags & (flag::BLOCKED | flag::LAST_WORDS | flag::DIRTY) == 0;
+        if !is_free {
+            return false;
+        }
+        let Some((from, len)) = self.fanout.sendable(subscription) else { return true };
+        if self.settings.recovery_ticks > 0
+            && let Some(virtual_) = self.engines.virtual_of(slot)
+        {
+            virtual_.memory.sent(&self.fanout.rooms[room as usize].log.readable(from)[..len]);
+        }
+        self.conns[carrier as usize].round = self.deliveries.round;
+        self.plan_range(carrier, subscription, from, len) == self.fanout.rooms[room as usize].log.head()
     }
 
     /// At the end of a flush: answers the polls for which there is something now.

@@ -4,16 +4,16 @@ use super::track::Memory;
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
 use crate::base::refusal::{Code, Refusal};
-use crate::ids::{Prefix, Ulid};
 use crate::plane::{Plane, Slot};
+use crate::session::format::{Format, Framing, Vocabulary};
 use crate::session::socketio::{Action, Namespace};
+use crate::session::transcode::socketio::SocketIo;
 use crate::shard::Core;
 use crate::shard::conn::Stage;
 use crate::telemetry::{AuthFailure, EngineEnd, Ending};
-use crate::wire::engineio::{Revision, Sid};
+use crate::wire::engineio::Sid;
 use crate::wire::json;
 use crate::wire::socketio::encode;
-use crate::wire::ws::{self, Opcode};
 
 /// What a virtual connection has besides its record.
 pub struct Virtual {
@@ -67,7 +67,13 @@ impl<P: Plane> Core<P> {
     /// A record for a namespace's connection; none if there are too many, or too many formats.
     fn open_virtual(&mut self, key: u32, namespace: Namespace) -> Option<Slot> {
         let revision = self.engines.get(key)?.revision;
-        let format = super::format(&self.settings.sio, namespace, revision);
+        let vocabulary = SocketIo {
+            namespace: self.settings.sio.name(namespace).into(),
+            revision,
+            has_recovery: self.settings.recovery_ticks > 0,
+            app_events: self.settings.sio.app_events,
+        };
+        let format = Format { vocabulary: Vocabulary::SocketIo(vocabulary), framing: Framing::WebSocket };
         let format = self.formats.intern(&format)?;
         let slot = self.conns.take_virtual()?;
         let conn = &mut self.conns[slot as usize];
@@ -120,13 +126,15 @@ impl<P: Plane> Core<P> {
         let Some(virtual_) = self.engines.virtual_of(slot) else { return };
         virtual_.is_connected = true;
         let (key, namespace, pid) = (virtual_.session, virtual_.namespace, virtual_.pid);
-        let Some(revision) = self.engines.get(key).map(|session| session.revision) else { return };
-        let mut packet = Vec::with_capacity(96);
-        let pid = pid.map(|pid| pid.text(&mut [0; Sid::TEXT_BYTES]).to_owned());
-        let sid = public_id(session);
-        encode::connect(&mut packet, revision, self.settings.sio.name(namespace), &sid, pid.as_deref());
-        ws::append_frame(self.outbox(slot), Opcode::Text, &packet);
-        self.greet(slot);
+        // What the native protocol says at this point becomes the answer to CONNECT; its pid is session id and token.
+        let token = match pid {
+            Some(pid) => pid.text(&mut [0; Sid::TEXT_BYTES]).to_owned(),
+            None => {
+                let Some(user) = self.conns[slot as usize].user.clone() else { return };
+                self.resume_token(&user, session)
+            }
+        };
+        self.greet(slot, &token);
         let mut output = std::mem::take(&mut self.engines.output);
         let settings = &self.settings.sio;
         if let Some(session) = self.engines.sessions.get_mut(key as usize) {
@@ -168,21 +176,26 @@ impl<P: Plane> Core<P> {
     pub(in crate::shard) fn close_virtual(&mut self, slot: Slot, code: CloseCode) {
         let Some(virtual_) = self.engines.virtual_of(slot) else { return };
         let (key, namespace, is_connected) = (virtual_.session, virtual_.namespace, virtual_.is_connected);
-        if is_connected && is_temporary(code) {
-            return self.engine_end(key, EngineEnd::Server, Some(code));
-        }
         if is_connected {
-            let refusal = Refusal::new(refusal_code(code));
-            self.send_private(slot, |native, out, stamp| native.error(out, stamp, None, None, &refusal));
-            let mut packet = Vec::with_capacity(32);
-            encode::disconnect(&mut packet, self.settings.sio.name(namespace));
-            ws::append_frame(self.outbox(slot), Opcode::Text, &packet);
-            self.copy_outbox(slot, key);
+            let mut words = std::mem::take(&mut self.transcoded);
+            words.clear();
+            let is_told = match &self.formats.get(self.conns[slot as usize].kind.format()).vocabulary {
+                Vocabulary::SocketIo(to) => to.part(code, &mut self.transcoder.socketio, &mut words),
+                // A virtual connection's format is Socket.IO's.
+                _ => false,
+            };
+            if is_told {
+                self.outbox(slot).extend_from_slice(&words);
+                self.copy_outbox(slot, key);
+            }
+            self.transcoded = words;
+            if !is_told {
+                return self.engine_end(key, EngineEnd::Server, Some(code));
+            }
         } else {
             let mut data = Vec::with_capacity(96);
             json::object(&mut data, |error| {
-                error.plain("code", refusal_code(code).as_str(), "").bool("retryable", is_temporary(code));
-                error.num("closeCode", code.number().into());
+                error.num("code", code.number().into()).bool("retryable", code.number() >= 4100);
             });
             self.push_connect_error(key, namespace, code.reason(), &data);
         }
@@ -209,38 +222,3 @@ impl<P: Plane> Core<P> {
         }
     }
 }
-
-/// How others, and the client itself, know the connection: no credential (R-SEC-4).
-fn public_id(session: Ulid) -> String {
-    format!("{}{session}", Prefix::Connection.as_str())
-}
-
-/// The client is to come back by itself: 1011 and 4100 to 4299.
-fn is_temporary(code: CloseCode) -> bool {
-    code == CloseCode::Internal || code.number() >= 4100
-}
-
-/// The error of product section 3.3 that says what a close code says.
-fn refusal_code(code: CloseCode) -> Code {
-    match code {
-        CloseCode::TokenRequired => Code::AuthRequired,
-        CloseCode::AuthFailed | CloseCode::TokenExpired | CloseCode::Revoked => Code::AuthFailed,
-        CloseCode::Banned => Code::Banned,
-        CloseCode::TooManyConnections => Code::LimitReached,
-        CloseCode::Normal | CloseCode::Disconnected | CloseCode::ResumedElsewhere => Code::Forbidden,
-        CloseCode::ProtocolError
-        | CloseCode::Unsupported
-        | CloseCode::InvalidText
-        | CloseCode::TooBig
-        | CloseCode::Abuse => Code::InvalidFormat,
-        CloseCode::Internal => Code::Internal,
-        CloseCode::Overloaded
-        | CloseCode::SlowConsumer
-        | CloseCode::Stale
-        | CloseCode::NoPong
-        | CloseCode::Flood
-        | CloseCode::Drain
-        | CloseCode::Migrated => Code::Overloaded,
-    }
-}
-
