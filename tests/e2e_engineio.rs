@@ -135,7 +135,8 @@ fn a_second_post_ends_the_session() {
     let sid = get.handshake();
     get.send("GET", &polling(&sid), &[], b"");
     use std::io::Write;
-    let head = format!("POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", polling(&sid));
+    let head =
+        format!("POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", polling(&sid));
     first.stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(first.answer().status, 100, "the first POST is open");
     let response = second.post(&polling(&sid), b"3");
@@ -159,7 +160,8 @@ fn what_a_post_must_not_be() {
     assert_eq!(http.post(&polling(&sid), b"3").body, "ok");
     use std::io::Write;
     let mut chunked = Http::new(&server);
-    let head = format!("POST {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n3\r\n0\r\n\r\n", polling(&sid));
+    let head =
+        format!("POST {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n3\r\n0\r\n\r\n", polling(&sid));
     chunked.stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(chunked.answer().status, 411);
     http.send("POST", &polling(&sid), &[("Content-Type", "application/octet-stream")], b"\x04x");
@@ -296,7 +298,11 @@ fn who_joins_nothing_is_closed() {
 fn pages_of_allowed_origins_may_poll() {
     let server = server(&["http.allowed_origins=https://app.example"]);
     let mut http = Http::new(&server);
-    let wanted = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "content-type")];
+    let wanted = [
+        ("Origin", "https://app.example"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "content-type"),
+    ];
     http.send("OPTIONS", &format!("{EIO}&transport=polling"), &wanted, b"");
     let response = http.answer();
     assert_eq!(response.status, 204, "{response:?}");

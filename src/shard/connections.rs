@@ -1,8 +1,8 @@
 //! The life of a connection on its shard: opened, closed for a reason, ended by its peer, released.
 //!
 //! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
-use super::conns::is_virtual;
 use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::conns::is_virtual;
 use super::formats::Formats;
 use super::mail::Parting;
 use super::{Core, Departure};

@@ -5,9 +5,9 @@
 //! rounds repeat until nothing can be sent. A send that stops inside a frame moves that frame's rest into the outbox, so a
 //! cursor always stands at a frame boundary and other bytes never get between the halves of a frame.
 use super::Core;
-use super::conns::is_virtual;
 use super::conn::{NONE, Stage, flag};
 use super::connections::Outboxes;
+use super::conns::is_virtual;
 use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Shortfall, Slot};

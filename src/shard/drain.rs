@@ -84,7 +84,8 @@ impl<P: Plane> Core<P> {
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let is_over = self.tick >= drain.deadline;
-            is_over || (self.open == 0 && self.engines.is_drained() && self.jobs_in_flight == 0 && self.mesh.waiting() == 0)
+            is_over
+                || (self.open == 0 && self.engines.is_drained() && self.jobs_in_flight == 0 && self.mesh.waiting() == 0)
         })
     }
 }

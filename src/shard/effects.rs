@@ -1,7 +1,7 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
-use super::conns::is_virtual;
 use super::connections::Outboxes;
+use super::conns::is_virtual;
 use super::fanout::Lagging;
 use super::formats::FormatId;
 use super::mail::{Mail, Parting};

@@ -166,6 +166,7 @@ async fn greet(
     let mut received = Vec::new();
     let deadline = Duration::from_millis(config.http.head_timeout_ms);
     let mut is_first = true;
+    let mut visitor = None;
     // One request after the other, as long as they are polls.
     loop {
         match monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await {
@@ -180,6 +181,7 @@ async fn greet(
         if !engine::is_asked(&received) {
             break;
         }
+        visitor.get_or_insert_with(|| engine::Visitor::new(shard));
         let visit = engine::Visit { peer, accepted_at_ns, shard, door, config };
         match engine::serve(stream, received, place, &visit).await? {
             Some(next) => (stream, received, place) = next,
@@ -187,6 +189,7 @@ async fn greet(
         }
         is_first = false;
     }
+    drop(visitor);
     let Ok(Some(head)) = parse_head(&received) else { return Ok(()) };
     let is_echo = door.is_dev && head.path() == "/echo";
     if head.path() != "/ws" && !is_echo {

@@ -3,8 +3,8 @@
 //! Each connection has one timer in the wheel, set to its nearest deadline. Traffic does not move it: when it fires, it looks
 //! at what happened meanwhile and is set anew, so a heartbeat costs one store and a busy connection no timer work.
 use super::Core;
-use super::conns::is_virtual;
 use super::conn::{NONE, Stage, flag};
+use super::conns::is_virtual;
 use crate::base::close::CloseCode;
 use crate::limits::TICK_MS;
 use crate::plane::{Plane, Slot};

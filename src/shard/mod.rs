@@ -285,6 +285,10 @@ impl<P: Plane> Shard<P> {
 impl<P: Plane> Core<P> {
     /// Something is left for `settle_rooms`.
     fn has_unsettled(&self) -> bool {
-        !(self.retries.is_empty() && self.parking.is_empty() && self.departures.is_empty() && self.admitted.is_empty() && self.engines.resumes.is_empty())
+        !(self.retries.is_empty()
+            && self.parking.is_empty()
+            && self.departures.is_empty()
+            && self.admitted.is_empty()
+            && self.engines.resumes.is_empty())
     }
 }

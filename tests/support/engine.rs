@@ -187,6 +187,14 @@ impl Packets {
         }
     }
 
+    /// A binary packet.
+    pub fn send_binary(&mut self, bytes: &[u8]) {
+        match &mut self.way {
+            Way::Socket(socket) => socket.send_binary(bytes),
+            Way::Polling(..) => panic!("over polling binary is base64 in a payload"),
+        }
+    }
+
     /// The next packet, pings answered. None: the session has ended.
     pub fn next(&mut self) -> Option<String> {
         loop {
@@ -235,15 +243,18 @@ impl Packets {
     pub fn connect(&mut self, namespace: &str, auth: Value) -> Result<Value, Value> {
         let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
         self.send(&format!("40{prefix}{auth}"));
+        let mut others = VecDeque::new();
         loop {
             let packet = self.next().expect("an answer to CONNECT");
             if let Some(reply) = packet.strip_prefix(&format!("40{prefix}")) {
+                others.append(&mut self.kept);
+                self.kept = others;
                 return Ok(serde_json::from_str(reply).unwrap());
             }
             if let Some(error) = packet.strip_prefix(&format!("44{prefix}")) {
                 return Err(serde_json::from_str(error).unwrap());
             }
-            panic!("{packet} instead of an answer to CONNECT");
+            others.push_back(packet);
         }
     }
 

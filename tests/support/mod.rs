@@ -43,6 +43,8 @@ pub struct Server {
     settings: Vec<String>,
     folder: TempDir,
     key: DevKey,
+    /// It was told to end.
+    is_over: bool,
 }
 
 impl Server {
@@ -69,7 +71,7 @@ impl Server {
             let port = next_port();
             if let Some(process) = spawn(port, shards, &settings, folder.path()) {
                 let key = DevKey::load(folder.path()).unwrap();
-                return Server { process, port, shards, settings, folder, key };
+                return Server { process, port, shards, settings, folder, key, is_over: false };
             }
         }
     }
@@ -88,6 +90,18 @@ impl Server {
             process
         });
         self.process = again.find_map(|process| process).expect("the port is free again");
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&mut self) {
+        self.is_over = true;
+        let killed = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// The exit code of a server that was told to end.
+    pub fn exit_code(mut self) -> Option<i32> {
+        self.process.wait().unwrap().code()
     }
 
     /// A token of this user, valid for an hour.
@@ -212,7 +226,7 @@ impl Drop for Server {
             return;
         }
         self.check_log();
-        assert!(matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
+        assert!(self.is_over || matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
     }
 }
 

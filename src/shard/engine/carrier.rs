@@ -9,7 +9,7 @@ use crate::session::socketio;
 use crate::shard::conn::{NONE, Stage};
 use crate::shard::mail::Mail;
 use crate::shard::{Core, Opening, Shard};
-use crate::telemetry::{DropReason, EngineEnd, Ending};
+use crate::telemetry::{DropReason, Ending, EngineEnd};
 use crate::wire::engineio::{Packet, Probe, ProbeStep, RequestError, Revision, Sid, Transport as Means};
 use crate::wire::http::Answer;
 use std::os::fd::OwnedFd;

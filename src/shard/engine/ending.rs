@@ -3,7 +3,7 @@ use super::session::{Counted, Polling, Session, Transport};
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Slot};
 use crate::shard::Core;
-use crate::telemetry::{EngineEnd, Ending};
+use crate::telemetry::{Ending, EngineEnd};
 
 impl EngineEnd {
     /// Whether the client may take up its namespaces again: the connection was lost, not ended by either side.
@@ -60,8 +60,7 @@ impl<P: Plane> Core<P> {
                 // A client that says `1` has its own poll ended by a `6`.
                 let word = if end == EngineEnd::ClientClosed { "6" } else { "1" };
                 // What the server ends it says to the next poll at the latest; after an error a sid is unknown at once.
-                let is_by_server = matches!(end, EngineEnd::Server | EngineEnd::NoNamespace | EngineEnd::ParseError);
-                let is_held = is_by_server && self.drain.is_none();
+                let is_held = matches!(end, EngineEnd::Server | EngineEnd::NoNamespace | EngineEnd::ParseError);
                 self.engine_push_text(key, word);
                 self.answer_poll(key);
                 match is_held {
@@ -90,7 +89,6 @@ impl<P: Plane> Core<P> {
         let empty: Vec<u32> = self.engines.sessions.iter().filter(is_empty).map(|(key, _)| key as u32).collect();
         for key in empty {
             self.engine_end(key, EngineEnd::Server, Some(CloseCode::Drain));
-            self.forget_session(key);
         }
     }
 

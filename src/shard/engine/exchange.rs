@@ -69,6 +69,8 @@ pub struct Exchanges {
     serial: u32,
     /// Bytes of bodies that are being read or passed on.
     body_bytes: usize,
+    /// HTTP connections that have asked for a session.
+    pub visitors: usize,
 }
 
 /// Bytes of POST bodies that one shard's front door holds at once: 64 of the largest by default, or tens of thousands of usual ones,

@@ -35,7 +35,9 @@ impl<P: Plane> Core<P> {
     fn session_deadline(&self, key: u32) -> u32 {
         let Some(session) = self.engines.sessions.get(key as usize) else { return u32::MAX / 2 };
         if let Some(since) = session.closing_since {
-            return since.saturating_add(ticks(CLOSE_HOLD_MS));
+            // A drain may begin meanwhile, and waits for nobody that long.
+            let hold = ticks(CLOSE_HOLD_MS).min(self.settings.close_timeout);
+            return if self.is_last_word_over(since) { self.tick } else { since.max(self.tick).saturating_add(hold) };
         }
         let deadline = u32::try_from(session.protocol.deadline_ms().div_ceil(TICK_MS)).unwrap_or(u32::MAX / 2);
         match session.is_waiting_for_pause() {
@@ -44,13 +46,19 @@ impl<P: Plane> Core<P> {
         }
     }
 
+    /// Whether the last word was kept long enough for a client that does not poll.
+    fn is_last_word_over(&self, since: u32) -> bool {
+        let hold = if self.drain.is_some() { self.settings.close_timeout } else { ticks(CLOSE_HOLD_MS) };
+        self.tick >= since.saturating_add(hold)
+    }
+
     fn session_due(&mut self, key: u32) {
         self.end_pending_poll(key);
         let Some(session) = self.engines.sessions.get(key as usize) else { return };
         if self.session_deadline(key) > self.tick {
             return self.schedule_session(key);
         }
-        if session.closing_since.is_some() {
+        if session.closing_since.is_some_and(|since| self.is_last_word_over(since)) {
             return self.forget_session(key);
         }
         let now_ms = self.now.mono_ms();

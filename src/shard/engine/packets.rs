@@ -1,10 +1,10 @@
 //! The way in: packets of a session's transport → what the protocol makes of them → commands of its virtual connections.
+use crate::base::close::CloseCode;
 use crate::ids::ConnRef;
 use crate::plane::{Plane, Slot};
 use crate::session::socketio::{Action, Auth, Namespace, Output};
 use crate::shard::{Core, Shard};
 use crate::telemetry::Ending;
-use crate::base::close::CloseCode;
 use crate::wire::engineio::{Packet, Revision, Sid};
 
 impl<P: Plane> Shard<P> {
@@ -87,7 +87,8 @@ impl<P: Plane> Core<P> {
     /// The virtual connection of a namespace.
     pub(super) fn connection_of(&mut self, key: u32, namespace: Namespace) -> Option<Slot> {
         let connections = self.engines.get(key)?.connections.clone();
-        let is_it = |slot: &Slot| self.engines.virtual_of(*slot).is_some_and(|virtual_| virtual_.namespace == namespace);
+        let is_it =
+            |slot: &Slot| self.engines.virtual_of(*slot).is_some_and(|virtual_| virtual_.namespace == namespace);
         connections.into_iter().find(is_it)
     }
 

@@ -49,6 +49,11 @@ impl<P: Plane> Shard<P> {
         self.core.engines.exchanges.end(exchange);
     }
 
+    /// A polling connection has come, or gone.
+    pub(in crate::shard) fn engine_visitors(&mut self) -> &mut usize {
+        &mut self.core.engines.exchanges.visitors
+    }
+
     /// Room for the body of a POST, to be released.
     pub(in crate::shard) fn engine_reserve(&mut self, bytes: usize) -> bool {
         self.core.engines.exchanges.reserve(bytes)

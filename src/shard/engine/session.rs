@@ -4,11 +4,11 @@ use super::recovery::Recoveries;
 use super::virtuals::Virtual;
 use crate::ids::UlidSource;
 use crate::plane::Slot;
+use crate::session::socketio;
 use crate::shard::conn::NONE;
 use crate::shard::conns::VIRTUAL_BASE;
 use crate::shard::mail::Mail;
 use crate::shard::wheel::Wheel;
-use crate::session::socketio;
 use crate::wire::engineio::{Probe, Revision, Sid};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -150,9 +150,9 @@ impl Engines {
         self.virtuals[row] = Some(Box::new(virtual_));
     }
 
-    /// Nobody is connected, and no request is under way.
+    /// No session is left, here or for a poll that came in here.
     pub fn is_drained(&self) -> bool {
-        self.exchanges.len() == 0 && self.sessions.iter().all(|(_, session)| session.closing_since.is_some())
+        self.sessions.is_empty() && self.exchanges.visitors == 0
     }
 
     /// Sessions that no carrier counts for.

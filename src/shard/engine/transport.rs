@@ -104,6 +104,8 @@ impl<P: Plane> Core<P> {
         if !outbox.is_empty() {
             let bytes = std::mem::take(&mut outbox.bytes);
             (outbox.sent, outbox.partial) = (0, 0);
+            // What a recovery replays stands in the outbox.
+            self.remember(slot, &bytes);
             self.engine_push(key, &bytes);
             self.buffers.give_back(bytes);
             self.deliveries.has_carried = true;

@@ -10,7 +10,7 @@ use crate::session::socketio::{Action, Namespace};
 use crate::session::transcode::socketio::SocketIo;
 use crate::shard::Core;
 use crate::shard::conn::Stage;
-use crate::telemetry::{AuthFailure, EngineEnd, Ending};
+use crate::telemetry::{AuthFailure, Ending, EngineEnd};
 use crate::wire::engineio::Sid;
 use crate::wire::json;
 use crate::wire::socketio::encode;

@@ -27,6 +27,9 @@ use std::time::Duration;
 /// Where sessions are asked for. As npm `engine.io` has it, what follows the slash is not looked at.
 const PATHS: [&str; 2] = ["/socket.io/", "/engine.io/"];
 
+/// Between the packets of a payload.
+const PACKET_SEPARATOR: u8 = 0x1e;
+
 /// What a request is judged by, besides itself.
 pub(super) struct Visit<'a> {
     pub peer: SocketAddr,
@@ -34,6 +37,22 @@ pub(super) struct Visit<'a> {
     pub shard: &'a Rc<Hosted>,
     pub door: &'a Door,
     pub config: &'a Config,
+}
+
+/// A polling connection: a drain waits for its last answer.
+pub(super) struct Visitor(Rc<Hosted>);
+
+impl Visitor {
+    pub fn new(shard: &Rc<Hosted>) -> Visitor {
+        *shard.shard.borrow_mut().engine_visitors() += 1;
+        Visitor(shard.clone())
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        *self.0.shard.borrow_mut().engine_visitors() -= 1;
+    }
 }
 
 /// Whether the head at the start of `received` asks for an Engine.IO session.
@@ -237,6 +256,8 @@ impl Exchanging<'_> {
         match answer {
             Answer::Payload(body) => {
                 place.vouch();
+                // The last packet says that there will be no more.
+                self.wanted.is_last |= body.split(|byte| *byte == PACKET_SEPARATOR).next_back() == Some(b"1");
                 let is_open = self.payload(&body).await;
                 if !is_open {
                     // It did not get what has left its session.
@@ -397,7 +418,7 @@ impl Exchanging<'_> {
         tracing::debug!(peer = %self.visit.peer, %error, "engine request refused");
         // A body that was not read would be taken for the next request.
         let is_read = matches!(self.wanted.body, Body::Bytes(0)) || self.wanted.request.is_ok();
-        self.wanted.is_last |= !is_read;
+        self.wanted.is_last |= !is_read || self.visit.shard.shard.borrow().is_leaving();
         let content_type = if error.body().is_empty() { None } else { Some("application/json") };
         self.answer(error.status(), content_type, error.body().as_bytes()).await
     }

@@ -99,7 +99,8 @@ mod tests {
         let simple = "Access-Control-Allow-Origin: https://a.example\r\nAccess-Control-Allow-Credentials: true\r\n\
                       Vary: Origin\r\n";
         assert_eq!(cors("POST", "Origin: https://a.example\r\n"), simple);
-        let preflight = cors("OPTIONS", "Origin: https://a.example\r\nAccess-Control-Request-Headers: x-a, content-type\r\n");
+        let preflight =
+            cors("OPTIONS", "Origin: https://a.example\r\nAccess-Control-Request-Headers: x-a, content-type\r\n");
         assert!(preflight.starts_with(simple), "{preflight}");
         assert!(preflight.contains("Access-Control-Allow-Headers: x-a, content-type\r\n"), "{preflight}");
         assert!(preflight.contains("Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"), "{preflight}");
