@@ -72,8 +72,9 @@ pub const NAMESPACE_BYTES_MAX: usize = 256;
 /// A Socket.IO namespace in the configuration, bytes, its slash not counted: with the prefix `ns:` it names a room (R-ID-2).
 pub const NAMESPACE_NAME_BYTES_MAX: usize = 100;
 
-/// Namespaces in the configuration: a session keeps two bits for each.
-pub const NAMESPACES_MAX: usize = 64;
+/// Namespaces in the configuration. Each is a wire format of its own for each of the two revisions, and a shard has 32 of those, which
+/// other protocols want some of too. More: no start.
+pub const NAMESPACES_MAX: usize = 8;
 
 /// JSON nesting of a Socket.IO payload: what a native message may have, less the envelope and the data object that a live event of an
 /// application is put into. Deeper: the connection closes.

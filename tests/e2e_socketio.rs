@@ -160,7 +160,7 @@ fn a_terminal_close_says_error_then_disconnect() {
         let token = server.sign_raw(&json!({"userId": "anna", "exp": now_s() + 2}));
         client.connect("/", json!({"token": token})).unwrap();
         let error = client.event("error");
-        assert_eq!(error[1]["code"], 4003, "{error}");
+        assert_eq!((&error[1]["closeCode"], &error[1]["code"]), (&json!(4003), &json!("auth_failed")));
         assert_eq!(client.next().as_deref(), Some("41"));
         // The session and its other namespace go on.
         client.send("42/admin,5[\"join_room\",{\"roomId\":\"lobby\"}]");
@@ -176,7 +176,7 @@ fn too_many_connections_of_a_user_are_refused_at_connect() {
     clients[0].sign_in(&server, "anna");
     clients[1].sign_in(&server, "anna");
     let refused = clients[2].connect("/", json!({"token": server.token("anna")})).unwrap_err();
-    assert_eq!((&refused["message"], &refused["data"]["code"]), (&json!("Too many connections"), &json!(4008)));
+    assert_eq!((&refused["message"], &refused["data"]["closeCode"]), (&json!("Too many connections"), &json!(4008)));
     clients[2].sign_in(&server, "berta");
 }
 

@@ -237,6 +237,30 @@ mod tests {
         assert_eq!(world.send(&anna, "lobby", "fourth"), sent(4));
     }
 
+    /// R-SIO-1: the id of an envelope that the server made repeats.
+    #[test]
+    fn made_ids_are_no_idempotency_keys() {
+        let (mut world, anna, _) = prepared(Rate::per(2, 60_000));
+        for (text, offset) in [("one", 1), ("two", 2)] {
+            world.ask_as(&anna, "lobby", "~7", message(text));
+            world.settle();
+            assert_eq!(world.take(&anna), [sent(offset), heard(offset, "anna", text)]);
+        }
+        let rows = &world.fx.store.by_name("lobby").unwrap().rows;
+        assert!(rows.iter().all(|row| row.client_id.is_none()));
+        // Nothing to look up: the refusal needs no answer of the writer.
+        world.ask_as(&anna, "lobby", "~7", message("two"));
+        assert!(matches!(world.take(&anna)[..], [Heard::Refused(Refusal { code: Code::RateLimited, .. })]));
+        assert!(world.fx.writes.is_empty());
+        // A client id in the data is a key all the same.
+        world.advance(60_000);
+        for is_duplicate in [false, true] {
+            world.ask_as(&anna, "lobby", "~7", message_as("c1", "three"));
+            world.settle();
+            assert_eq!(world.take(&anna)[0], Heard::Sent { offset: 3, is_duplicate });
+        }
+    }
+
     #[test]
     fn a_failed_write_is_said_and_costs_nothing() {
         let (mut world, anna, berta) = prepared(Rate::per(1, 60_000));

@@ -4,7 +4,7 @@
 //! protocols. With `sio.app_events` an event that is not of the vocabulary becomes a `broadcast` to one room: the one that the first
 //! argument's `roomId` names, else the room of the namespace. Its arguments travel as one array.
 use super::request_id::RequestId;
-use super::{Namespace, Output, Settings, namespace_room};
+use super::{NAMESPACE_ROOM_PREFIX, Namespace, Output, Settings};
 use crate::session::command::answers_itself;
 use crate::session::decode::is_command;
 use crate::wire::socketio::encode;
@@ -60,7 +60,7 @@ pub(super) fn event(
                 bytes.extend_from_slice(br#"{"roomId":"#);
                 match room_of(argument) {
                     Some(room) => bytes.extend_from_slice(room),
-                    None => json::string(bytes, &namespace_room(settings.name(namespace))),
+                    None => namespace_room(settings.name(namespace), bytes),
                 }
                 bytes.extend_from_slice(br#","event":"#);
                 json::string(bytes, name);
@@ -75,8 +75,17 @@ pub(super) fn event(
 /// With `sio.app_events`: everyone in a namespace is in its room. Nobody waits for the answer.
 pub(super) fn join_namespace_room(namespace: &str, out: &mut Vec<u8>) {
     message(out, RequestId { ack_id: None }, "join_room", &|bytes| {
-        json::object(bytes, |data| _ = data.str("roomId", &namespace_room(namespace)));
+        bytes.extend_from_slice(br#"{"roomId":"#);
+        namespace_room(namespace, bytes);
+        bytes.push(b'}');
     });
+}
+
+/// Appends the id of a namespace's room as a JSON string: `ns:` and the name without its slash. Names need no escaping.
+fn namespace_room(namespace: &str, out: &mut Vec<u8>) {
+    for piece in ["\"", NAMESPACE_ROOM_PREFIX, namespace.trim_start_matches('/'), "\""] {
+        out.extend_from_slice(piece.as_bytes());
+    }
 }
 
 fn message(out: &mut Vec<u8>, request: RequestId, kind: &str, data: &dyn Fn(&mut Vec<u8>)) {

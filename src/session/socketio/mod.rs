@@ -60,13 +60,8 @@ pub struct Tools {
     arguments: Vec<u8>,
 }
 
-/// The room that a namespace's application events without a `roomId` go to, which everyone in the namespace is in with
-/// `sio.app_events`: `ns:` and the name without its slash.
-pub fn namespace_room(namespace: &str) -> String {
-    format!("{NAMESPACE_ROOM_PREFIX}{}", namespace.trim_start_matches('/'))
-}
-
-/// How the ids of those rooms begin.
+/// How the id of a namespace's room begins: the room that application events without a `roomId` go to, and that everyone in the namespace
+/// is in with `sio.app_events`.
 pub const NAMESPACE_ROOM_PREFIX: &str = "ns:";
 
 #[cfg(test)]

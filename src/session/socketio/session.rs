@@ -2,7 +2,7 @@
 use super::heartbeat::Due;
 use super::output::{Action, Auth, Output};
 use super::{Asks, Heartbeat, Namespace, Settings, Tools, command};
-use crate::limits::{SOCKETIO_CONNECT_BYTES_MAX, SOCKETIO_CONNECTS_MAX};
+use crate::limits::{NAMESPACES_MAX, SOCKETIO_CONNECT_BYTES_MAX, SOCKETIO_CONNECTS_MAX};
 use crate::wire::engineio::{self, Revision};
 use crate::wire::socketio::{Assembly, Kind, Packet, Violation, encode};
 use crate::wire::tape::Value;
@@ -39,10 +39,10 @@ pub struct Session {
     /// CONNECTs so far.
     connects: u32,
     /// Asked for, and being signed in.
-    connecting: u64,
-    connected: u64,
+    connecting: u8,
+    connected: u8,
     /// Ended by the server, which the client may not know yet: its packets are dropped instead of ending the session.
-    ended: u64,
+    ended: u8,
     /// A packet whose attachments are due.
     assembly: Option<Box<Assembly>>,
     /// None until something was asked.
@@ -88,7 +88,7 @@ impl Session {
     /// Namespaces that have, or will have, a connection of their own.
     pub fn namespaces(&self) -> impl Iterator<Item = Namespace> + use<> {
         let bits = self.connecting | self.connected;
-        (0..64).filter(move |index| bits & bit(*index) != 0)
+        (0..NAMESPACES_MAX as u8).filter(move |index| bits & bit(*index) != 0)
     }
 
     pub fn is_connected(&self, namespace: Namespace) -> bool {
@@ -260,9 +260,8 @@ impl Session {
                 command::event(settings, namespace, arguments, packet.ack_id, out);
             }
             Kind::Ack | Kind::BinaryAck => {
-                let is_asked = |asks: &mut Box<Asks>, id| asks.take(namespace, id);
                 if let (Some(asks), Some(ask)) = (&mut self.asks, packet.ack_id)
-                    && is_asked(asks, ask)
+                    && asks.take(namespace, ask)
                 {
                     let arguments = out.write(|bytes| bytes.extend_from_slice(arguments));
                     out.push(Action::Answer { namespace, ask, arguments });
@@ -329,7 +328,9 @@ impl Session {
     }
 }
 
-/// Of a namespace. Those beyond the 64th, which the configuration does not allow, have none.
-fn bit(namespace: Namespace) -> u64 {
-    1_u64.checked_shl(namespace.into()).unwrap_or(0)
+/// Of a namespace. Those beyond the eighth, which the configuration does not allow, have none.
+fn bit(namespace: Namespace) -> u8 {
+    1_u8.checked_shl(namespace.into()).unwrap_or(0)
 }
+
+const _: () = assert!(NAMESPACES_MAX <= u8::BITS as usize);

@@ -4,6 +4,7 @@
 //! A binary event is several frames, which belong together: [`SocketIo::frame_len`] counts them as one.
 use super::Parts;
 use crate::base::close::CloseCode;
+use crate::base::refusal::Code;
 use crate::limits::ATTACHMENTS_MAX;
 use crate::rooms::effects::Class;
 use crate::session::encode::{Kind, Native, Vocabulary as _};
@@ -99,21 +100,28 @@ impl SocketIo {
     /// The end of a namespace that this close code asks for (R-SIO-2). True: the client was told by `error` and DISCONNECT, and stays
     /// away. False: nothing was appended; drop the transport without a DISCONNECT, so that the client comes back.
     pub fn part(&self, code: CloseCode, scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
-        if code.number() >= 4_100 || matches!(code, CloseCode::Internal) {
-            return false;
-        }
+        let Some(refusal) = terminal(code) else { return false };
         if code != CloseCode::Normal {
             self.text(scratch, out, |packet| {
                 encode::event(packet, &self.namespace, 0, None);
                 packet.extend_from_slice(b"[\"error\",");
-                json::object(packet, |error| {
-                    error.num("code", code.number().into()).str("message", code.reason()).bool("retryable", false);
-                });
+                json::object(packet, |error| closed(error, code, refusal));
                 packet.push(b']');
             });
         }
         self.text(scratch, out, |packet| encode::disconnect(packet, &self.namespace));
         true
+    }
+
+    /// The answer to a CONNECT whose connection was closed with this code before it was signed in.
+    pub fn refuse(&self, code: CloseCode, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        let mut data = Vec::new();
+        json::object(&mut data, |error| closed(error, code, terminal(code).unwrap_or(Code::Overloaded)));
+        // Its parts are texts of ours.
+        let data = str::from_utf8(&data).unwrap_or("{}");
+        self.text(scratch, out, |packet| {
+            encode::connect_error(packet, self.revision, &self.namespace, code.reason(), Some(data));
+        });
     }
 
     /// `{"requestId":"~7","result":{…}}` → `437[{"ok":true,"result":{…}}]`.
@@ -230,6 +238,33 @@ impl SocketIo {
         write(scratch.frame.payload());
         out.extend_from_slice(scratch.frame.finish(Opcode::Text));
     }
+}
+
+/// The error (product section 3.3) that says what a terminal close code does; none of a code after which clients come back.
+fn terminal(code: CloseCode) -> Option<Code> {
+    Some(match code {
+        CloseCode::Normal | CloseCode::Revoked | CloseCode::AuthFailed | CloseCode::TokenExpired => Code::AuthFailed,
+        CloseCode::TokenRequired => Code::AuthRequired,
+        CloseCode::ProtocolError | CloseCode::Unsupported | CloseCode::InvalidText | CloseCode::Abuse => {
+            Code::InvalidFormat
+        }
+        CloseCode::TooBig => Code::MessageTooLong,
+        CloseCode::TooManyConnections => Code::LimitReached,
+        CloseCode::Disconnected | CloseCode::Banned | CloseCode::ResumedElsewhere => Code::Forbidden,
+        CloseCode::Internal
+        | CloseCode::Overloaded
+        | CloseCode::SlowConsumer
+        | CloseCode::Stale
+        | CloseCode::NoPong
+        | CloseCode::Flood
+        | CloseCode::Drain
+        | CloseCode::Migrated => return None,
+    })
+}
+
+fn closed(error: &mut json::Object<'_>, close: CloseCode, code: Code) {
+    error.plain("code", code.as_str(), "").str("message", close.reason()).bool("retryable", code.is_retryable());
+    error.num("closeCode", close.number().into());
 }
 
 /// Appends `["moved",1,{…}]` made of a live event's `event` and `payload`; false if it has to stay a `broadcast`, since its name is the

@@ -155,19 +155,16 @@ impl<P: Plane> Core<P> {
     fn refuse_connect(&mut self, key: u32, namespace: Namespace, refusal: Refusal) {
         let mut data = Vec::with_capacity(96);
         json::object(&mut data, |error| {
-            error.plain("code", refusal.code.as_str(), "").bool("retryable", refusal.code.is_retryable());
+            error.plain("code", refusal.code.as_str(), "").plain("message", refusal.code.text(), "");
+            error.bool("retryable", refusal.code.is_retryable());
             error.opt_num("retryAfterMs", refusal.retry_after_ms);
         });
-        self.push_connect_error(key, namespace, refusal.code.text(), &data);
-    }
-
-    fn push_connect_error(&mut self, key: u32, namespace: Namespace, message: &str, data: &[u8]) {
         let Some(session) = self.engines.get(key) else { return };
         session.protocol.ended(namespace);
-        let revision = session.revision;
+        let (revision, data) = (session.revision, std::str::from_utf8(&data).ok());
         let mut packet = Vec::with_capacity(160);
-        let data = std::str::from_utf8(data).ok();
-        encode::connect_error(&mut packet, revision, self.settings.sio.name(namespace), message, data);
+        let name = self.settings.sio.name(namespace);
+        encode::connect_error(&mut packet, revision, name, refusal.code.text(), data);
         self.engine_push_text(key, std::str::from_utf8(&packet).unwrap_or_default());
     }
 
@@ -175,30 +172,25 @@ impl<P: Plane> Core<P> {
     /// without a DISCONNECT, so that clients retry; a terminal one says `error`, then DISCONNECT.
     pub(in crate::shard) fn close_virtual(&mut self, slot: Slot, code: CloseCode) {
         let Some(virtual_) = self.engines.virtual_of(slot) else { return };
-        let (key, namespace, is_connected) = (virtual_.session, virtual_.namespace, virtual_.is_connected);
-        if is_connected {
-            let mut words = std::mem::take(&mut self.transcoded);
-            words.clear();
-            let is_told = match &self.formats.get(self.conns[slot as usize].kind.format()).vocabulary {
-                Vocabulary::SocketIo(to) => to.part(code, &mut self.transcoder.socketio, &mut words),
-                // A virtual connection's format is Socket.IO's.
-                _ => false,
-            };
-            if is_told {
-                self.outbox(slot).extend_from_slice(&words);
-                self.copy_outbox(slot, key);
+        let (key, is_connected) = (virtual_.session, virtual_.is_connected);
+        let mut words = std::mem::take(&mut self.transcoded);
+        words.clear();
+        let scratch = &mut self.transcoder.socketio;
+        // A virtual connection's format is Socket.IO's.
+        let is_over = match &self.formats.get(self.conns[slot as usize].kind.format()).vocabulary {
+            Vocabulary::SocketIo(to) if is_connected => to.part(code, scratch, &mut words),
+            Vocabulary::SocketIo(to) => {
+                to.refuse(code, scratch, &mut words);
+                true
             }
-            self.transcoded = words;
-            if !is_told {
-                return self.engine_end(key, EngineEnd::Server, Some(code));
-            }
-        } else {
-            let mut data = Vec::with_capacity(96);
-            json::object(&mut data, |error| {
-                error.num("code", code.number().into()).bool("retryable", code.number() >= 4100);
-            });
-            self.push_connect_error(key, namespace, code.reason(), &data);
+            _ => false,
+        };
+        self.outbox(slot).extend_from_slice(&words);
+        self.transcoded = words;
+        if !is_over {
+            return self.engine_end(key, EngineEnd::Server, Some(code));
         }
+        self.copy_outbox(slot, key);
         self.part_virtual(slot, Ending::Code(code), false);
     }
 

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn packet(kind: Kind, namespace: &str, ack_id: Option<u64>, payload: &'static str) -> Packet<'_> {
+    fn packet<'a>(kind: Kind, namespace: &'a str, ack_id: Option<u64>, payload: &'a str) -> Packet<'a> {
         Packet { kind, attachments: 0, namespace, query: None, ack_id, payload }
     }
 

@@ -177,7 +177,7 @@ fn a_body_is_bounded_but_never_empty() {
     let (mut rest, mut bodies) = (&frames[..], Vec::new());
     while !rest.is_empty() {
         let mut out = Vec::new();
-        let taken = PayloadWriter::new(Revision::V4, &mut out).frames(rest, 220);
+        let taken = PayloadWriter::new(Revision::V4, &mut out).frames(rest, 215);
         bodies.push(out.len());
         rest = &rest[taken..];
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 fn assembled(text: &str, attachments: &[&[u8]]) -> Result<String, Violation> {
     let packet = Packet::parse(Revision::V4, text)?;
-    let mut assembly = Assembly::new(text, &packet, 1_000);
+    let mut assembly = Assembly::new(text, &packet, 1 << 20);
     for attachment in attachments {
         assembly.add(attachment)?;
     }
