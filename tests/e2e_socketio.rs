@@ -65,7 +65,7 @@ fn what_breaks_the_protocol_ends_the_session() {
     client.sign_in(&server, "anna");
     client.send("40");
     assert_eq!(client.next(), None, "a second CONNECT");
-    assert_eq!(server.metric("throng_engine_sessions_ended_total{end=\"parse_error\"}"), 11.0);
+    assert_eq!(server.metric("throng_engine_sessions_ended_total{reason=\"parse_error\"}"), 11.0);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_client_that_does_not_poll_is_a_slow_reader() {
     other.join("lobby");
     let text = "x".repeat(20_000);
     let mut sent = 0;
-    while server.metric("throng_engine_sessions_ended_total{end=\"server\"}") == 0.0 {
+    while server.metric("throng_engine_sessions_ended_total{reason=\"server\"}") == 0.0 {
         other.say("lobby", &text);
         sent += 1;
         assert!(sent < 100, "never closed");
