@@ -142,7 +142,7 @@ fn whatever_ends_a_session_leaves_nothing_behind() {
             assert_eq!(answer(shard, first), Answer::Payload(b"1".to_vec()));
         }),
         ("silence", |shard, net, _| {
-            for _ in 0..50 {
+            for _ in 0..80 {
                 net.advance(1_000);
                 shard.turn();
             }
