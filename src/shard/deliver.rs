@@ -8,6 +8,7 @@
 use super::Core;
 use super::conn::{NONE, Stage, flag};
 use super::connections::Outboxes;
+use super::conns::is_virtual;
 use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::limits;
@@ -34,7 +35,7 @@ struct Planned {
 pub struct Deliveries {
     /// Connections with something to send besides the frames of dirty rooms.
     dirty: Vec<Slot>,
-    round: u8,
+    pub round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
     /// Connections whose TLS keys are used up. They end when the rooms have been walked, whose lists they are taken out of.
@@ -124,11 +125,16 @@ impl<P: Plane> Core<P> {
                 self.counters.tls_record_faults += 1;
                 self.hang_up(slot);
             }
-            if self.deliveries.plan.is_empty() && self.deliveries.dirty.is_empty() {
-                break;
+            if !self.deliveries.plan.is_empty() {
+                self.send_planned();
+                self.settle_planned();
+            } else if self.deliveries.dirty.is_empty() {
+                // An answered poll makes room for more.
+                self.answer_polls();
+                if self.deliveries.dirty.is_empty() {
+                    break;
+                }
             }
-            self.send_planned();
-            self.settle_planned();
         }
         while let Some(room) = self.fanout.unsettled.pop() {
             // A room may have gone meanwhile, and its key may belong to another: settling that one is harmless.
@@ -161,6 +167,10 @@ impl<P: Plane> Core<P> {
             }
             if conn.has(flag::BLOCKED) {
                 self.close_if_over_limit(slot);
+                continue;
+            }
+            if is_virtual(slot) {
+                self.flush_virtual(slot);
                 continue;
             }
             conn.round = self.deliveries.round;
@@ -256,6 +266,9 @@ impl<P: Plane> Core<P> {
 
     /// What these members of a room have not got.
     fn plan_members(&mut self, room: u32, places: Range<usize>) {
+        if self.is_carried_room(room) {
+            return self.plan_carried_members(room, places);
+        }
         let head = self.fanout.rooms[room as usize].log.head();
         for place in places {
             let key = self.fanout.rooms[room as usize].members[place];
@@ -294,7 +307,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// Plans a range and moves the cursor behind it; the new position.
-    fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
+    pub(super) fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
         let subscription = &mut self.fanout.subscriptions[key as usize];
         let to = from + len as u64;
         subscription.cursor = to as u32;
@@ -439,7 +452,11 @@ impl<P: Plane> Core<P> {
         if conn.has(flag::LAST_WORDS) {
             self.linger(slot);
         } else {
+            let is_carrier = conn.stage == Stage::Carrier;
             self.retire_active(slot);
+            if is_carrier {
+                self.carrier_drained(slot);
+            }
         }
     }
 
@@ -454,7 +471,11 @@ impl<P: Plane> Core<P> {
             // A writable socket takes something, which is what the write timeout waits for.
             self.actives[conn.active as usize].blocked_since = 0;
         }
+        let is_carrier = conn.stage == Stage::Carrier;
         self.mark_dirty(slot);
+        if is_carrier {
+            self.carrier_drained(slot);
+        }
     }
 }
 

@@ -226,7 +226,12 @@ impl<P: Plane> Core<P> {
         match self.conns[slot as usize].has(flag::LAST_WORDS) {
             true if is_silent => self.linger(slot),
             true => self.mark_dirty(slot),
-            false => self.retire_active(slot),
+            false => {
+                self.retire_active(slot);
+                if self.conns[slot as usize].stage == Stage::Carrier {
+                    self.carrier_drained(slot);
+                }
+            }
         }
     }
 }

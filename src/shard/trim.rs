@@ -2,7 +2,8 @@
 //!
 //! The plane says when (`Plane::tick`). Lists that hold what is under way are not emptied, only made to fit; the usual turn's worth
 //! stays, so that the next one allocates nothing.
-use super::conn::{Active, Conn, NONE};
+use super::conn::{Active, NONE};
+use super::conns::Conns;
 use super::{Core, Shard};
 use crate::plane::Plane;
 use slab::Slab;
@@ -42,12 +43,15 @@ impl<P: Plane> Core<P> {
 }
 
 /// Moves side records to the front and gives the rest back. Looks at all connections for whose they are.
-fn compact(actives: &mut Slab<Active>, conns: &mut [Conn]) {
+fn compact(actives: &mut Slab<Active>, conns: &mut Conns) {
     let mut owners = vec![NONE; actives.capacity()];
     let mut owned = 0;
-    for (slot, conn) in conns.iter().enumerate().filter(|(_, conn)| conn.active != NONE) {
-        owners[conn.active as usize] = slot as u32;
-        owned += 1;
+    for slot in (0..conns.len()).map(|position| conns.slot_at(position)) {
+        let active = conns[slot as usize].active;
+        if active != NONE {
+            owners[active as usize] = slot;
+            owned += 1;
+        }
     }
     // One without a connection would be lost sight of; there is none, and a record too many is not worth a panic.
     debug_assert!(owned == actives.len());
@@ -68,9 +72,10 @@ mod tests {
     #[test]
     fn side_records_move_together_and_stay_with_their_connections() {
         let mut actives = Slab::new();
-        let mut conns: Vec<Conn> = (0..1_000).map(|_| Conn::vacant(1)).collect();
-        for (slot, conn) in conns.iter_mut().enumerate() {
-            conn.active = actives.insert(Active { invalid: slot as u32, ..Active::default() }) as u32;
+        let mut conns = Conns::new(1_000);
+        conns.reach(999);
+        for slot in 0..1_000 {
+            conns[slot].active = actives.insert(Active { invalid: slot as u32, ..Active::default() }) as u32;
         }
         for slot in (0..1_000).filter(|slot| slot % 100 != 99) {
             actives.remove(std::mem::replace(&mut conns[slot].active, NONE) as usize);
