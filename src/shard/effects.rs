@@ -1,6 +1,7 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
 use super::connections::Outboxes;
+use super::deliver::Mark;
 use super::fanout::Lagging;
 use super::formats::FormatId;
 use super::mail::{Mail, Parting};
@@ -213,7 +214,8 @@ impl<P: Plane> Core<P> {
     pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
         let Some(mut key) = self.fanout.find(room) else { return };
         if read_at_ns != 0 {
-            self.deliveries.marks.push(read_at_ns);
+            let from = self.fanout.rooms[key as usize].log.head();
+            self.deliveries.marks.push(Mark { room: key, from, read_at_ns });
         }
         loop {
             let next = self.fanout.sibling(key);

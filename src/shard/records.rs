@@ -174,8 +174,9 @@ impl<P: Plane> Core<P> {
                     Some((from, more)) if len == 0 || len + more <= SEALED_BYTES_MAX => {
                         let subscription = &mut self.fanout.subscriptions[key as usize];
                         subscription.cursor = (from + more as u64) as u32;
-                        ranges.push((subscription.room, from, more));
-                        self.deliveries.touched.push(subscription.room);
+                        let room = subscription.room;
+                        ranges.push((room, from, more));
+                        self.fanout.touch(room);
                         len += more;
                     }
                     Some(_) => {
