@@ -113,6 +113,8 @@ fn mistakes_of_the_caller_are_exit_code_3() {
         (&["run", "no-such"], "there are idle, storm"),
         (&["run", "chat", "--payload", "1"], "payload_bytes"),
         (&["run", "chat", "--server", "/no/such/program"], "/no/such/program"),
+        (&["run", "chat", "--protocol", "socketio"], "durable messages"),
+        (&["run", "rooms", "--protocol", "nchan"], "native, socketio"),
         (&["run", "chat", "--targets", "/no/such/file"], "/no/such/file"),
         (&["run", "chat", "--url", "wss://127.0.0.1:1"], "TLS"),
         (&["compare", "fanout", "--peers", "apache"], "tokio-tungstenite"),

@@ -35,7 +35,8 @@ const offsets = new Map();
 
 function serve(namespace) {
   namespace.use((socket, next) => {
-    const token = socket.handshake.auth.token ?? socket.handshake.query.token;
+    const { auth, query, headers } = socket.handshake;
+    const token = auth.token ?? query.token ?? headers.authorization?.replace("Bearer ", "");
     socket.data.userId = userOf(token);
     if (socket.data.userId) return next();
     const code = token === undefined ? "auth_required" : "auth_failed";
