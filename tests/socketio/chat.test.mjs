@@ -101,6 +101,16 @@ for (const transports of Object.keys(TRANSPORTS)) {
       assert.deepEqual(own.map(({ event }) => event), ["to all"]);
     });
 
+    it("whoever wants an ack to a live event or to typing gets one", async () => {
+      const room = roomName();
+      const anna = await connected(server, { transports });
+      await join(anna, room);
+      assert.deepEqual(await command(anna, "broadcast", { roomId: room, event: "e" }), {});
+      assert.deepEqual(await command(anna, "typing_start", { roomId: room }), {});
+      const refused = await anna.timeout(20000).emitWithAck("broadcast", { roomId: roomName(), event: "e" });
+      assert.deepEqual([refused.ok, refused.error.code], [false, "not_in_room"]);
+    });
+
     it("a heartbeat is answered", async () => {
       const anna = await connected(server, { transports });
       const answer = once(anna, "heartbeat_response");

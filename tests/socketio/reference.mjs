@@ -79,13 +79,16 @@ function serve(namespace) {
           });
           break;
         case "broadcast":
-          if (!isMember(data.roomId)) return socket.emit("error", failure("not_in_room"));
-          (data.includeSelf ? namespace : socket).to(`room:${data.roomId}`)
-            .emit("broadcast", { roomId: data.roomId, userId, event: data.event, payload: data.payload });
+          answer(ack, () => {
+            if (!isMember(data.roomId)) return "not_in_room";
+            (data.includeSelf ? namespace : socket).to(`room:${data.roomId}`)
+              .emit("broadcast", { roomId: data.roomId, userId, event: data.event, payload: data.payload });
+          });
           break;
         case "typing_start":
         case "typing_stop":
           socket.to(`room:${data.roomId}`).emit("user_typing", { roomId: data.roomId, userId, isTyping: name === "typing_start" });
+          ack?.({ ok: true, result: {} });
           break;
         case "heartbeat":
           socket.emit("heartbeat_response", { timestamp: Date.now(), clientTimestamp: data?.timestamp });
@@ -95,9 +98,15 @@ function serve(namespace) {
             answer(ack, () => "unknown_type");
             break;
           }
-          const rooms = [...socket.rooms].filter((room) => room.startsWith("room:"));
-          if (rooms.length) socket.to(rooms).emit(name, ...args);
-          answer(ack, () => rooms.length ? {} : "not_in_room");
+          const roomId = typeof data?.roomId === "string" ? data.roomId : undefined;
+          if (name === "join") answer(ack, () => void socket.join(`room:${data.roomId ?? data}`));
+          else if (name === "leave") answer(ack, () => void socket.leave(`room:${data.roomId ?? data}`));
+          else {
+            answer(ack, () => {
+              if (roomId !== undefined && !isMember(roomId)) return "not_in_room";
+              (roomId === undefined ? socket.broadcast : socket.to(`room:${roomId}`)).emit(name, ...args);
+            });
+          }
         }
       }
     });

@@ -28,6 +28,7 @@ const WITHOUT_LIMITS = [
 // What a test asks for, in the words of both servers.
 const throngSettings = (options) => [
   ...WITHOUT_LIMITS,
+  "sio.namespaces=/,/chat",
   ...(options.pingIntervalMs ? [`sio.ping_interval_ms=${options.pingIntervalMs}`] : []),
   ...(options.pingTimeoutMs ? [`sio.ping_timeout_ms=${options.pingTimeoutMs}`] : []),
   ...(options.maxPayload ? [`sio.max_payload_bytes=${options.maxPayload}`] : []),
