@@ -34,7 +34,7 @@ const throngSettings = (options) => [
   ...(options.maxPayload ? [`sio.max_payload_bytes=${options.maxPayload}`] : []),
   ...(options.eio3 ? ["sio.eio3=true"] : []),
   ...(options.appEvents ? ["sio.app_events=true"] : []),
-  ...(options.recoverMs ? [`session.ttl_s=${Math.ceil(options.recoverMs / 1000)}`] : []),
+  ...(options.recoverMs ? [`sio.recovery_ms=${options.recoverMs}`] : []),
   ...(options.origins ? [`http.allowed_origins=${options.origins}`] : []),
   ...(options.settings ?? []),
 ];
