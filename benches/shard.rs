@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use throng::base::mailbox::{Bell, mailbox};
 use throng::plane::NoWake;
 use throng::shard::fanout::Fanout;
+use throng::shard::formats::FormatId;
 use throng::shard::wheel::Wheel;
 
 const MEMBERS: u32 = 1_000;
@@ -34,7 +35,7 @@ fn fan_out(c: &mut Criterion) {
     for conn in 0..MEMBERS {
         // No connection is in a room yet.
         let mut first = u32::MAX;
-        assert!(fanout.subscribe(conn, &mut first, &room));
+        assert!(fanout.subscribe(conn, &mut first, &room, FormatId::NATIVE));
     }
     let key = fanout.find("lobby").expect("it has members");
     let (frame, mut slow) = ([b'x'; 200], Vec::new());

@@ -100,6 +100,15 @@ pub fn is_short_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 256 && id.chars().count() <= 64
 }
 
+/// Envelope ids that the server makes for protocols whose messages have none begin with this. They repeat, so they are no
+/// idempotency keys (R-SIO-1).
+pub const MADE_ID_MARK: char = '~';
+
+/// The client id of a message that names none: its envelope's, if a client made it.
+pub fn client_id_of_envelope(id: &str) -> Option<&str> {
+    (!id.starts_with(MADE_ID_MARK)).then_some(id)
+}
+
 /// Overwrites its argument with random bytes: the operating system's, or a seeded source's in tests.
 pub type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
 
@@ -118,13 +127,21 @@ impl UlidSource {
     }
 
     pub fn next(&mut self, unix_ms: u64) -> Ulid {
-        if self.used == Self::SUPPLY_BYTES {
+        Ulid::from_parts(unix_ms, self.random())
+    }
+
+    /// Random bytes that were given to nobody else: for secrets.
+    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+        if self.used + N > Self::SUPPLY_BYTES {
             (self.fill)(&mut self.supply[..]);
             self.used = 0;
         }
-        let random = self.supply[self.used..self.used + 10].try_into().expect("ten bytes");
-        self.used += 10;
-        Ulid::from_parts(unix_ms, random)
+        let supply = &mut self.supply[self.used..self.used + N];
+        let random = (&*supply).try_into().expect("as many bytes");
+        // A secret is not to stay in memory.
+        supply.fill(0);
+        self.used += N;
+        random
     }
 }
 

@@ -57,6 +57,39 @@ pub const JWKS_UNKNOWN_KID_MS: u64 = 30_000;
 /// limit, which bounds the others. More: close 1002.
 pub const FRAGMENTS_MAX: u32 = 4_096;
 
+/// Packets in one polling payload of Engine.IO. Each costs a dispatch of some 100 ns, so a payload at most half a millisecond. A
+/// client that was offline sends what it kept in one payload; 4,096 is four times the commands that would close it for flooding.
+/// More: 400, and the session ends.
+pub const ENGINE_PAYLOAD_PACKETS_MAX: usize = 4_096;
+
+/// Attachments of one Socket.IO packet, the bound of npm `socket.io-parser`. More: the connection closes.
+pub const ATTACHMENTS_MAX: usize = 10;
+
+/// A Socket.IO namespace in a packet, bytes. What is configured is shorter (`NAMESPACE_NAME_BYTES_MAX`); a client may still ask for
+/// one that does not exist, and hears of it by name. Longer: the connection closes.
+pub const NAMESPACE_BYTES_MAX: usize = 256;
+
+/// A Socket.IO namespace in the configuration, bytes, its slash not counted: with the prefix `ns:` it names a room (R-ID-2).
+pub const NAMESPACE_NAME_BYTES_MAX: usize = 100;
+
+/// Namespaces in the configuration. Each is a wire format of its own for each of the two revisions, and a shard has 32 of those, which
+/// other protocols want some of too. More: no start.
+pub const NAMESPACES_MAX: usize = 8;
+
+/// JSON nesting of a Socket.IO payload: what a native message may have, less the envelope and the data object that a live event of an
+/// application is put into. Deeper: the connection closes.
+pub const SOCKETIO_DEPTH_MAX: usize = JSON_DEPTH_MAX - 2;
+
+/// A Socket.IO CONNECT, bytes: the frame allowed before sign-in, and what a recovery adds to it (pid, offset). Larger: close.
+pub const SOCKETIO_CONNECT_BYTES_MAX: usize = UNAUTHENTICATED_MESSAGE_BYTES_MAX + 1_024;
+
+/// CONNECTs of one Engine.IO session, good and refused: each may cost the check of a signature. A client connects a namespace once,
+/// and again after the server ended it. More: close.
+pub const SOCKETIO_CONNECTS_MAX: u32 = 128;
+
+/// Questions of the server to one Socket.IO session that wait for their ack. More: not asked.
+pub const SOCKETIO_ASKS_MAX: usize = 64;
+
 /// Malformed messages in `INVALID_WINDOW_MS` before close 4007 (R-ENV-3).
 pub const INVALID_MESSAGES_MAX: u32 = 10;
 pub const INVALID_WINDOW_MS: u64 = 60_000;

@@ -15,6 +15,7 @@ use throng::base::user::GlobalRole;
 use throng::config::Config;
 use throng::ids::UlidSource;
 use throng::plane::{ClientId, Faults, SimNet, SimOptions};
+use throng::session::format::Format;
 use throng::shard::mail::Mail;
 use throng::shard::mesh::Mesh;
 use throng::shard::{Addresses, Opening, Parts, Shard, Totals};
@@ -134,6 +135,7 @@ impl World {
             received: Vec::new(),
             address: None,
             accepted_at_ns: self.net.now().mono_ns,
+            format: Format::NATIVE,
             is_echo: false,
         };
         (socket, opening, client)

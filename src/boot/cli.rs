@@ -109,6 +109,9 @@ struct Settings {
     /// Log level or filter: server.log
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
+    /// Relay a Socket.IO application's own events to rooms: sio.app_events
+    #[arg(long)]
+    app_events: bool,
     /// Any key, for example --set limits.live=100; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_assignment)]
     set: Vec<(String, String)>,
@@ -239,6 +242,7 @@ impl Settings {
             ("--data-dir", "server.data_dir", self.data_dir),
             ("--shards", "server.shards", self.shards),
             ("--log", "server.log", self.log),
+            ("--app-events", "sio.app_events", self.app_events.then(|| "true".into())),
         ];
         let flag = |written: &str, key: &str, value: String| Flag { written: written.into(), key: key.into(), value };
         let mut flags: Vec<_> =

@@ -1,5 +1,6 @@
 //! Checks beyond type and range: the form of texts, and relations between keys.
 use super::table::Config;
+use crate::limits::{NAMESPACE_NAME_BYTES_MAX, NAMESPACES_MAX};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -20,6 +21,7 @@ impl Config {
             "http.trusted_proxies",
             self.http.trusted_proxies.iter().try_for_each(|text| parse_network(text).map(drop)),
         );
+        check("sio.namespaces", check_namespaces(&self.sio.namespaces));
         check("auth.algorithms", check_algorithms(&self.auth.algorithms));
         check("auth.jwks_url", self.auth.jwks_url.as_deref().map_or(Ok(()), check_jwks_url));
         check("auth.moderator_role", check_roles(&self.auth.admin_role, &self.auth.moderator_role));
@@ -90,6 +92,24 @@ fn check_origin(origin: &str) -> Result<(), String> {
     })
 }
 
+/// A namespace's name is also a room's (R-ID-2), and stands unescaped in packets.
+fn check_namespaces(names: &[String]) -> Result<(), String> {
+    let count = names.len();
+    require((1..=NAMESPACES_MAX).contains(&count), || {
+        format!("{count} namespaces; 1 to {NAMESPACES_MAX} are possible")
+    })?;
+    names.iter().enumerate().try_for_each(|(index, name)| {
+        let is_plain = |rest: &str| {
+            rest.len() <= NAMESPACE_NAME_BYTES_MAX
+                && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
+        };
+        require(name.strip_prefix('/').is_some_and(is_plain), || {
+            format!("{name:?} is not a slash and up to {NAMESPACE_NAME_BYTES_MAX} of A-Z a-z 0-9 _ . : -")
+        })?;
+        require(!names[..index].contains(name), || format!("{name:?} is there twice"))
+    })
+}
+
 fn check_algorithms(names: &[String]) -> Result<(), String> {
     require(!names.is_empty(), || "no algorithm is allowed, so no token could be valid".into())?;
     names.iter().try_for_each(|name| {
@@ -140,12 +160,19 @@ mod tests {
     /// The passing value and the one beyond.
     #[test]
     fn pairs() {
+        let numbered = |count| (0..count).map(|number| format!("/{number}")).collect::<Vec<_>>().join(",");
         for (key, good, bad) in [
             ("http.trusted_proxies", "10.0.0.0/8,::1,fd00::/8", "10.0.0.0/33"),
             ("http.trusted_proxies", "192.0.2.1", "proxy.local"),
             ("http.allowed_origins", "https://a.example:8443,*", "https://a.example/"),
             ("http.allowed_origins", "http://localhost:3000", "a.example"),
             ("http.allowed_origins", "capacitor://localhost", "https://*.example"),
+            ("sio.namespaces", "/,/admin,/a.b:c_d-E", "/admin,admin"),
+            ("sio.namespaces", &format!("/{}", "x".repeat(100)), &format!("/{}", "x".repeat(101))),
+            ("sio.namespaces", "/a,/b", "/a,/a"),
+            ("sio.namespaces", &numbered(8), &numbered(9)),
+            ("sio.namespaces", "/", ""),
+            ("sio.namespaces", "/", "/a/b"),
             ("auth.algorithms", "EdDSA", "HS512"),
             ("auth.algorithms", "HS256,RS256", "none"),
             ("auth.algorithms", "ES256", ""),

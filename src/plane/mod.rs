@@ -15,6 +15,7 @@
 //! * Nothing that was asked for is certain to have begun before `submit`; sends are, at once.
 
 use crate::base::clock::Now;
+use std::os::fd::OwnedFd;
 
 pub mod host;
 pub mod os;
@@ -133,6 +134,9 @@ pub trait Plane {
     /// What an accepted connection is before it is adopted.
     type Socket;
     type Buffer: Received;
+
+    /// A socket that another thread has accepted. None: this plane's are no descriptors.
+    fn socket(descriptor: OwnedFd) -> Option<Self::Socket>;
 
     /// How many connections fit, fixed at start.
     fn capacity(&self) -> u32;

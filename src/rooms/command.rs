@@ -51,11 +51,12 @@ pub enum RoomCommand<'a> {
         metadata: Option<Metadata<'a>>,
         client_id: Option<&'a str>,
     },
-    /// `payload` is JSON text.
+    /// `payload` is JSON text. `wants_ack`: tell the caller when it was accepted; live events have no ack unless asked for.
     Broadcast {
         event: &'a str,
         payload: &'a str,
         include_self: bool,
+        wants_ack: bool,
     },
     Typing {
         is_typing: bool,

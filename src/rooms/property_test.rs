@@ -170,7 +170,7 @@ impl Checker {
             Act::Leave(permanent) => RoomCommand::Leave { permanent },
             Act::Send => message(format!("text {}", self.sent).leak()),
             Act::SendAs(n) => message_as(["c0", "c1", "c2"][n], "same"),
-            Act::Broadcast => RoomCommand::Broadcast { event: "e", payload: "1", include_self: true },
+            Act::Broadcast => RoomCommand::Broadcast { event: "e", payload: "1", include_self: true, wants_ack: false },
             Act::Type(is_typing) => RoomCommand::Typing { is_typing },
             Act::Invite(user) => RoomCommand::Invite { user_id: USERS[user] },
             Act::Remove(user) => RoomCommand::Remove { user_id: USERS[user] },

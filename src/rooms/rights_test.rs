@@ -23,7 +23,7 @@ const OUT: Verdict = Verdict::No(Code::NotInRoom);
 const OF_SUBSCRIBERS: [RoomCommand<'static>; 6] = [
     LEAVE,
     message("x"),
-    RoomCommand::Broadcast { event: "x", payload: "1", include_self: false },
+    RoomCommand::Broadcast { event: "x", payload: "1", include_self: false, wants_ack: false },
     TYPE,
     RoomCommand::History { from: HistoryFrom::End, limit: 5 },
     RoomCommand::OnlineUsers { cursor: None, limit: 5 },

@@ -124,8 +124,8 @@ impl Room {
             RoomCommand::Send { message, message_type, metadata, client_id } => {
                 self.send(cx, caller, message, message_type, metadata, client_id)
             }
-            RoomCommand::Broadcast { event, payload, include_self } => {
-                self.broadcast(cx, caller, event, payload, include_self)
+            RoomCommand::Broadcast { event, payload, include_self, wants_ack } => {
+                self.broadcast(cx, caller, event, payload, include_self, wants_ack)
             }
             RoomCommand::Typing { is_typing } => self.set_typing(cx, caller, is_typing),
             RoomCommand::History { from, limit } => self.history(cx, caller, from, limit),

@@ -8,7 +8,7 @@ use super::event::Ack;
 use super::room::{Cx, Room, waiting};
 use crate::base::refusal::{Code, Refusal};
 use crate::base::user::User;
-use crate::ids::is_short_id;
+use crate::ids::{client_id_of_envelope, is_short_id};
 use crate::limits::PROBES_MAX;
 use crate::store::port::{Append, EventKind, Outcome, Role, RoomType, Waiter, Write};
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,7 @@ impl Room {
         client_id: Option<&str>,
     ) -> Result<(), Refusal> {
         let place = self.subscribed(caller)?;
-        let client_id = client_id.unwrap_or(caller.request);
+        let client_id = client_id.or(client_id_of_envelope(caller.request));
         let body = check_fields(cx, message, message_type, metadata, client_id)?;
         let refusal = self.slow_mode_refusal(cx, caller).or_else(|| {
             let taken = caller.user.messages.take(cx.settings.messages, cx.now.mono_ns);
@@ -32,14 +32,15 @@ impl Room {
         });
         let is_probe = refusal.is_some();
         if let Some(refusal) = refusal {
-            if self.probes.len() >= PROBES_MAX {
+            // Without a client id it repeats nothing.
+            if client_id.is_none() || self.probes.len() >= PROBES_MAX {
                 return Err(refusal);
             }
             self.probes.push_back(refusal);
         }
         let make_member = self.row.kind == RoomType::Public && self.stored_role(caller.user.id()).is_none();
         let mut event = self.event(cx, caller, EventKind::Message);
-        event.client_id = Some(client_id.into());
+        event.client_id = client_id.map(Into::into);
         event.body = body.into();
         event.detail = metadata.map(|metadata| metadata.json.into());
         let append = Append { room: self.row.pk, event, make_member, probe: is_probe };
@@ -120,12 +121,12 @@ fn check_fields<'a, E: Effects>(
     message: &'a str,
     message_type: Option<&str>,
     metadata: Option<Metadata<'_>>,
-    client_id: &str,
+    client_id: Option<&str>,
 ) -> Result<&'a str, Refusal> {
     if metadata.is_some_and(|metadata| !metadata.is_object || metadata.json.len() > cx.settings.metadata_bytes_max) {
         return Err(Refusal::field("metadata"));
     }
-    if !is_short_id(client_id) {
+    if client_id.is_some_and(|id| !is_short_id(id)) {
         return Err(Refusal::field("clientId"));
     }
     if message_type.is_some_and(|kind| kind != "text") {
@@ -234,6 +235,30 @@ mod tests {
         assert_eq!(world.answer(&anna, "lobby", message_as("c1", "other")), Heard::refused(Code::Conflict));
         world.advance(20_000);
         assert_eq!(world.send(&anna, "lobby", "fourth"), sent(4));
+    }
+
+    /// R-SIO-1: the id of an envelope that the server made repeats.
+    #[test]
+    fn made_ids_are_no_idempotency_keys() {
+        let (mut world, anna, _) = prepared(Rate::per(2, 60_000));
+        for (text, offset) in [("one", 1), ("two", 2)] {
+            world.ask_as(&anna, "lobby", "~7", message(text));
+            world.settle();
+            assert_eq!(world.take(&anna), [sent(offset), heard(offset, "anna", text)]);
+        }
+        let rows = &world.fx.store.by_name("lobby").unwrap().rows;
+        assert!(rows.iter().all(|row| row.client_id.is_none()));
+        // Nothing to look up: the refusal needs no answer of the writer.
+        world.ask_as(&anna, "lobby", "~7", message("two"));
+        assert!(matches!(world.take(&anna)[..], [Heard::Refused(Refusal { code: Code::RateLimited, .. })]));
+        assert!(world.fx.writes.is_empty());
+        // A client id in the data is a key all the same.
+        world.advance(60_000);
+        for is_duplicate in [false, true] {
+            world.ask_as(&anna, "lobby", "~7", message_as("c1", "three"));
+            world.settle();
+            assert_eq!(world.take(&anna)[0], Heard::Sent { offset: 3, is_duplicate });
+        }
     }
 
     #[test]

@@ -47,6 +47,36 @@ pub fn decode<'a>(envelope: &'a Envelope<'_, '_>, scratch: &'a mut Scratch) -> R
     }
 }
 
+/// The names that `decode` knows, by which an application's own events are told from commands.
+const COMMANDS: [&str; 21] = [
+    "chat_message",
+    "send_message",
+    "heartbeat",
+    "broadcast",
+    "typing_start",
+    "typing_stop",
+    "activity",
+    "join_room",
+    "leave_room",
+    "get_history",
+    "get_online_users",
+    "get_presence",
+    "auth",
+    "refresh_token",
+    "resume",
+    "create_room",
+    "update_room",
+    "delete_room",
+    "invite_member",
+    "remove_member",
+    "set_role",
+];
+
+/// Whether this is the name of a command.
+pub fn is_command(kind: &str) -> bool {
+    COMMANDS.contains(&kind)
+}
+
 type Data<'a> = Object<'a, 'a>;
 
 fn to_room<'a>(data: Data<'a>, command: RoomCommand<'a>) -> Result<Command<'a>, Refusal> {
@@ -66,7 +96,7 @@ fn send<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<RoomCommand<'a>,
     })
 }
 
-/// R-LIVE-1. An absent payload is null.
+/// R-LIVE-1. An absent payload is null. `ack` asks for what live events do not have by themselves.
 fn broadcast<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<RoomCommand<'a>, Refusal> {
     Ok(RoomCommand::Broadcast {
         event: checked(Some(required(data, "event")?), is_short_id, "event")?.unwrap_or_default(),
@@ -75,6 +105,7 @@ fn broadcast<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<RoomCommand
             Some(value) => compact(value, scratch)?,
         },
         include_self: data.bool("includeSelf")?.unwrap_or(false),
+        wants_ack: data.bool("ack")?.unwrap_or(false),
     })
 }
 

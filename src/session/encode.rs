@@ -41,6 +41,27 @@ pub enum Kind {
     RoomClosed,
 }
 
+impl Kind {
+    pub const ALL: [Kind; 16] = [
+        Kind::Ready,
+        Kind::TokenExpiring,
+        Kind::ServerClosing,
+        Kind::Heartbeat,
+        Kind::Snapshot,
+        Kind::Message,
+        Kind::Joined,
+        Kind::Left,
+        Kind::Typing,
+        Kind::Broadcast,
+        Kind::Occupancy,
+        Kind::MemberAdded,
+        Kind::MemberRemoved,
+        Kind::RoleChanged,
+        Kind::RoomUpdated,
+        Kind::RoomClosed,
+    ];
+}
+
 /// How one protocol names and wraps what the server says. Each call appends one whole message.
 pub trait Vocabulary {
     /// The event's name on this protocol.

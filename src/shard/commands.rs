@@ -3,7 +3,7 @@
 //! A command that must be executed elsewhere, or later, travels as the bytes it came in and is parsed again there: there is
 //! no second, owned form of every command.
 use super::charge::Budget;
-use super::conn::{PendingPresence, PendingResume, Stage, flag};
+use super::conn::{NONE, PendingPresence, PendingResume, Stage, flag};
 use super::mail::{Mail, ResumeRoom};
 use super::{Core, Shard};
 use crate::base::hash::home_shard;
@@ -82,7 +82,7 @@ impl<P: Plane> Shard<P> {
                 let mail = Mail::Command {
                     from: self.core.conn_ref(slot),
                     user,
-                    role: record.role,
+                    role: record.kind.role(),
                     budget,
                     message: self.tools.bytes(&padded[..len]).into(),
                     read_at_ns: self.core.now.mono_ns,
@@ -381,7 +381,7 @@ fn resume<P: Plane>(
         let mail = Box::new(ResumeRoom {
             from: conn,
             user: user.clone(),
-            role: core.conns[slot as usize].role,
+            role: core.conns[slot as usize].kind.role(),
             request: request.into(),
             room: room.room.into(),
             epoch: room.recover.epoch.into(),
@@ -449,7 +449,7 @@ fn presence<P: Plane>(
 
 impl<P: Plane> Core<P> {
     pub(super) fn caller<'a>(&self, slot: Slot, user: &'a UserRef, request: &'a str) -> Caller<'a> {
-        let role = self.conns[slot as usize].role;
+        let role = self.conns[slot as usize].kind.role();
         Caller { conn: self.conn_ref(slot), user, role, request, read_at_ns: self.now.mono_ns }
     }
 
@@ -469,8 +469,7 @@ impl<P: Plane> Core<P> {
     }
 
     fn is_in(&self, slot: Slot, room: &str) -> bool {
-        let first = self.conns[slot as usize].first_subscription;
-        self.fanout.find(room).is_some_and(|room| self.fanout.subscription(first, room).is_some())
+        self.fanout.subscription_to(self.conns[slot as usize].first_subscription, room).is_some()
     }
 
     /// A fresh server id for a room whose home is this shard.
@@ -511,6 +510,9 @@ impl<P: Plane> Core<P> {
     /// One room of a resume has answered; the last one completes the ack, and only then may the rooms' events follow.
     pub(super) fn room_resumed(&mut self, conn: ConnRef, part: &[u8]) {
         let Some(slot) = self.live(conn) else { return };
+        if self.conns[slot as usize].active == NONE || self.active(slot).resume.is_none() {
+            return self.room_recovered(conn, part);
+        }
         let Some(pending) = &mut self.active(slot).resume else { return };
         if !part.is_empty() {
             pending.parts.push(part.into());

@@ -1,9 +1,11 @@
 //! The connection record: what one connection costs while it is silent. Everything rarer is in `Active`,
 //! which exists only while something is half-way: a partial message, unsent bytes, a rate bucket in use.
+use super::formats::FormatId;
 use crate::base::user::{GlobalRole, UserRef};
 use crate::ids::Ulid;
 use crate::rooms::event::Status;
 use crate::session::encode::PresenceEntry;
+use crate::session::format::Format;
 use crate::wire::ws::Decoder;
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ pub enum Stage {
     Closed,
     /// Development only: returns every message, for protocol test suites.
     Echo,
+    /// Carries an engine session (`engine`): signs nobody in, is in no room.
+    Carrier,
 }
 
 /// Conditions of a connection, one bit each.
@@ -49,6 +53,43 @@ pub mod flag {
     /// A ping goes out with the next flush.
     pub const PING_DUE: u8 = 128;
 }
+
+/// What a connection is: its user's role and the format of what it is sent, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kind(u8);
+
+impl Kind {
+    const ROLE: u8 = 0b11;
+    /// Bits from here on are the format's.
+    const FORMAT_SHIFT: u32 = 3;
+
+    pub fn role(self) -> GlobalRole {
+        match self.0 & Self::ROLE {
+            0 => GlobalRole::None,
+            1 => GlobalRole::Moderator,
+            _ => GlobalRole::Admin,
+        }
+    }
+
+    pub fn set_role(&mut self, role: GlobalRole) {
+        self.0 = self.0 & !Self::ROLE | role as u8;
+    }
+
+    pub fn format(self) -> FormatId {
+        FormatId::from_bits(self.0 >> Self::FORMAT_SHIFT)
+    }
+
+    pub fn set_format(&mut self, format: FormatId) {
+        self.0 = (self.0 & ((1 << Self::FORMAT_SHIFT) - 1)) | format.bits() << Self::FORMAT_SHIFT;
+    }
+
+    /// Native messages go out as they are.
+    pub fn is_native(self) -> bool {
+        self.0 >> Self::FORMAT_SHIFT == FormatId::NATIVE.bits()
+    }
+}
+
+const _: () = assert!(FormatId::COUNT_MAX as u32 <= 1 << (u8::BITS - Kind::FORMAT_SHIFT));
 
 /// 56 bytes. Times are in ticks (`limits::TICK_MS`).
 pub struct Conn {
@@ -73,7 +114,7 @@ pub struct Conn {
     pub flood: u16,
     pub stage: Stage,
     pub flags: u8,
-    pub role: GlobalRole,
+    pub kind: Kind,
     /// Flush round in which bytes were last offered, modulo 256: one send per connection and round. To be taken for busy by
     /// accident costs one more round.
     pub round: u8,
@@ -97,7 +138,7 @@ impl Conn {
             flood: 0,
             stage: Stage::Free,
             flags: 0,
-            role: GlobalRole::None,
+            kind: Kind::default(),
         }
     }
 
@@ -109,13 +150,23 @@ impl Conn {
         self.session = [(session.0 >> 64) as u64, session.0 as u64];
     }
 
+    /// A carrier's engine session, NONE if it has none. It has no session of its own: the words are free for it.
+    pub fn carried(&self) -> u32 {
+        debug_assert!(self.user.is_none());
+        self.session[0] as u32
+    }
+
+    pub fn set_carried(&mut self, engine: u32) {
+        self.session = [engine.into(), 0];
+    }
+
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// Commands are read and events delivered.
     pub fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Greeting | Stage::SigningIn | Stage::Open | Stage::Echo)
+        matches!(self.stage, Stage::Greeting | Stage::SigningIn | Stage::Open | Stage::Echo | Stage::Carrier)
     }
 }
 
@@ -213,5 +264,14 @@ impl Outbox {
 
     pub fn unsent(&self) -> usize {
         self.bytes.len() - self.sent
+    }
+
+    /// The first end of a frame at `position` or behind it.
+    pub fn end_of_frame(&self, position: usize, format: &Format) -> usize {
+        let mut end = self.partial;
+        while end < position {
+            end += format.frame_len(&self.bytes[end..]).expect("the outbox holds whole frames");
+        }
+        end
     }
 }

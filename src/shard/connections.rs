@@ -2,14 +2,16 @@
 //!
 //! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
 use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::conns::is_virtual;
+use super::formats::Formats;
 use super::mail::Parting;
 use super::{Core, Departure};
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
 use crate::ids::ConnRef;
 use crate::plane::{End, Plane, Slot};
+use crate::session::format::Format;
 use crate::telemetry::Ending;
-use crate::wire::ws;
 use slab::Slab;
 
 /// What the front door hands over together with an accepted socket.
@@ -18,6 +20,8 @@ pub struct Opening {
     pub response: Vec<u8>,
     /// Who it is, if the request carried a token.
     pub identity: Option<Identity>,
+    /// What it is to be sent.
+    pub format: Format,
     /// Bytes that came behind the request.
     pub received: Vec<u8>,
     /// Entry in `Addresses` that counts it, if any; released with the connection.
@@ -124,15 +128,15 @@ impl<P: Plane> Core<P> {
         self.cooling = cooling;
     }
 
-    /// Takes over an upgraded socket; gives it back if the plane's table is full.
+    /// Takes over an upgraded socket; gives it back if the plane's table, or that of formats, is full.
     pub(super) fn adopt(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
+        let Some(format) = self.formats.intern(&opening.format) else { return Err(socket) };
         let slot = self.plane.adopt(socket)?;
-        while self.conns.len() <= slot as usize {
-            self.conns.push(Conn::vacant(1));
-        }
+        self.conns.reach(slot);
         let conn = &mut self.conns[slot as usize];
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
+        conn.kind.set_format(format);
         conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
         self.counters.upgraded += 1;
@@ -150,11 +154,14 @@ impl<P: Plane> Core<P> {
         if !self.conns[slot as usize].is_live() {
             return;
         }
+        if is_virtual(slot) {
+            return self.close_virtual(slot, code);
+        }
         self.leave(slot, Ending::Code(code), code != CloseCode::Normal);
         if code == CloseCode::SlowConsumer {
             self.drop_unsent_frames(slot);
         }
-        ws::close_frame_for(self.outbox(slot), code);
+        self.append_close(slot, Some(code.number()), code.reason());
         self.begin_closing(slot);
         if code.number() < 4000 && code != CloseCode::Normal {
             // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7).
@@ -166,7 +173,7 @@ impl<P: Plane> Core<P> {
     pub(super) fn peer_closes(&mut self, slot: Slot, code: Option<u16>) {
         if self.conns[slot as usize].is_live() {
             self.leave(slot, Ending::from_peer(code), code.is_some_and(|code| code != 1000));
-            ws::close_frame(self.outbox(slot), code, "");
+            self.append_close(slot, code, "");
             self.begin_closing(slot);
         }
         self.conns[slot as usize].flags |= flag::LAST_WORDS;
@@ -211,7 +218,10 @@ impl<P: Plane> Core<P> {
             self.buffers.give_back(active.outbox.bytes);
         }
         self.wheel.cancel(slot);
-        self.plane.close(slot);
+        match is_virtual(slot) {
+            true => self.engines.released.push(slot),
+            false => self.plane.close(slot),
+        }
     }
 
     pub(super) fn released(&mut self, slot: Slot) {
@@ -224,12 +234,19 @@ impl<P: Plane> Core<P> {
         let is_listed = conn.flags & flag::DIRTY;
         *conn = Conn::vacant(conn.generation.wrapping_add(1).max(1));
         conn.flags = is_listed;
+        if is_virtual(slot) {
+            return self.conns.free(slot);
+        }
         self.open -= 1;
         self.totals.closed();
     }
 
     /// Leaves the rooms and the user's list. Called exactly once per connection.
-    fn leave(&mut self, slot: Slot, ending: Ending, is_abnormal: bool) {
+    pub(super) fn leave(&mut self, slot: Slot, ending: Ending, is_abnormal: bool) {
+        if self.conns[slot as usize].stage == Stage::Carrier {
+            self.conns[slot as usize].stage = Stage::Closing;
+            return self.carrier_left(slot, ending);
+        }
         self.counters.closed.add(ending, 1);
         let conn = self.conn_ref(slot);
         let record = &mut self.conns[slot as usize];
@@ -262,17 +279,47 @@ impl<P: Plane> Core<P> {
         self.schedule(slot);
     }
 
+    fn append_close(&mut self, slot: Slot, code: Option<u16>, reason: &str) {
+        let mut bytes = std::mem::take(&mut self.transcoded);
+        bytes.clear();
+        self.formats.get(self.conns[slot as usize].kind.format()).close(&mut bytes, code, reason);
+        self.outbox(slot).extend_from_slice(&bytes);
+        self.transcoded = bytes;
+    }
+
     /// A slow reader's outbox is cut down to the frame that it is in the middle of.
     fn drop_unsent_frames(&mut self, slot: Slot) {
         let conn = &self.conns[slot as usize];
         if conn.active == NONE {
             return;
         }
+        let format = self.formats.get(conn.kind.format());
         let outbox = &mut self.actives[conn.active as usize].outbox;
-        let mut boundary = outbox.partial;
-        while boundary < outbox.sent {
-            boundary += ws::frame_len(&outbox.bytes[boundary..]).expect("the outbox holds whole frames");
+        let end = outbox.end_of_frame(outbox.sent, format);
+        outbox.bytes.truncate(end);
+    }
+}
+
+/// All outboxes of a shard, to look at.
+#[derive(Clone, Copy)]
+pub struct Outboxes<'a> {
+    pub actives: &'a Slab<Active>,
+    pub formats: &'a Formats,
+}
+
+impl Outboxes<'_> {
+    /// Private bytes that count towards `limit` (R-CONN-5): all that is unsent or, if that is more, what is behind the first frame. One
+    /// answer may be larger than the limit, a long recovery for instance, and whoever is reading it is not slow.
+    pub fn waiting(self, conn: &Conn, limit: u64) -> u64 {
+        if conn.active == NONE {
+            return 0;
         }
-        outbox.bytes.truncate(boundary);
+        let outbox = &self.actives[conn.active as usize].outbox;
+        let unsent = outbox.unsent() as u64;
+        if unsent <= limit {
+            return unsent;
+        }
+        let end = outbox.end_of_frame(outbox.sent + 1, self.formats.get(conn.kind.format()));
+        (outbox.bytes.len() - end) as u64
     }
 }

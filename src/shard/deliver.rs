@@ -6,11 +6,12 @@
 //! cursor always stands at a frame boundary and other bytes never get between the halves of a frame.
 use super::Core;
 use super::conn::{NONE, Stage, flag};
+use super::connections::Outboxes;
+use super::conns::is_virtual;
 use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
-use crate::wire::ws;
 
 /// One send of a round.
 #[derive(Clone, Copy)]
@@ -29,17 +30,16 @@ struct Planned {
 pub struct Deliveries {
     /// Connections with something to send besides the frames of dirty rooms.
     dirty: Vec<Slot>,
-    round: u8,
+    pub round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
     /// Rooms to settle after the flush.
-    touched: Vec<u32>,
+    pub touched: Vec<u32>,
+    /// Virtual connections have moved something: their carriers follow in the next round.
+    pub has_carried: bool,
     /// When the commands were read whose broadcasts go out in this turn.
     pub marks: Vec<u64>,
 }
-
-/// A whole ping frame.
-const PING: [u8; 2] = [0x89, 0];
 
 /// Sends that the plan keeps room for. Beyond it, 512 KiB, the room goes back after the flush.
 const PLAN_KEPT: usize = 16 << 10;
@@ -63,11 +63,16 @@ impl<P: Plane> Core<P> {
             self.deliveries.plan.clear();
             self.plan_connections();
             self.plan_rooms();
-            if self.deliveries.plan.is_empty() {
-                break;
+            let has_carried = std::mem::take(&mut self.deliveries.has_carried);
+            if !self.deliveries.plan.is_empty() {
+                self.send_planned();
+                self.settle_planned();
+            } else if !has_carried {
+                self.answer_polls();
+                if !self.deliveries.has_carried {
+                    break;
+                }
             }
-            self.send_planned();
-            self.settle_planned();
         }
         while let Some(room) = self.deliveries.touched.pop().or_else(|| self.fanout.unsettled.pop()) {
             // A room may have gone meanwhile, and its key may belong to another: settling that one is harmless.
@@ -99,12 +104,17 @@ impl<P: Plane> Core<P> {
                 self.close_if_over_limit(slot);
                 continue;
             }
+            if is_virtual(slot) {
+                self.flush_virtual(slot);
+                continue;
+            }
             conn.round = self.deliveries.round;
             let is_ping_due = conn.has(flag::PING_DUE);
             conn.flags &= !flag::PING_DUE;
             if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
-                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(&PING);
+                    let ping = self.formats.get(conn.kind.format()).ping();
+                    self.actives[conn.active as usize].outbox.bytes.extend_from_slice(ping);
                 }
                 self.gather(slot);
                 let conn = &self.conns[slot as usize];
@@ -124,7 +134,7 @@ impl<P: Plane> Core<P> {
                     slot,
                     subscription: NONE,
                     key: NONE,
-                    len: PING.len() as u32,
+                    len: self.formats.get(self.conns[slot as usize].kind.format()).ping().len() as u32,
                     from: 0,
                 });
                 self.mark_dirty(slot);
@@ -142,11 +152,9 @@ impl<P: Plane> Core<P> {
     /// Private bytes that a blocked reader lets pile up are bounded like a room's (R-CONN-5).
     fn close_if_over_limit(&mut self, slot: Slot) {
         let conn = &self.conns[slot as usize];
-        let unsent = match conn.active {
-            NONE => 0,
-            active => self.actives[active as usize].outbox.unsent() as u64,
-        };
-        if conn.is_live() && self.settings.out_queue_bytes != 0 && unsent > self.settings.out_queue_bytes {
+        let limit = self.settings.out_queue_bytes;
+        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
+        if conn.is_live() && limit != 0 && outboxes.waiting(conn, limit) > limit {
             self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
             self.close(slot, CloseCode::SlowConsumer);
         }
@@ -171,6 +179,9 @@ impl<P: Plane> Core<P> {
         for room in rooms.drain(..) {
             self.fanout.rooms[room as usize].is_dirty = false;
             self.deliveries.touched.push(room);
+            if self.plan_carried_room(room) {
+                continue;
+            }
             for i in 0..self.fanout.rooms[room as usize].members.len() {
                 let key = self.fanout.rooms[room as usize].members[i];
                 let subscription = &self.fanout.subscriptions[key as usize];
@@ -199,7 +210,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// Plans a range and moves the cursor behind it; the new position.
-    fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
+    pub(super) fn plan_range(&mut self, slot: Slot, key: u32, from: u64, len: usize) -> u64 {
         let subscription = &mut self.fanout.subscriptions[key as usize];
         let to = from + len as u64;
         subscription.cursor = to as u32;
@@ -239,14 +250,14 @@ impl<P: Plane> Core<P> {
     }
 
     fn send_planned(&mut self) {
-        let (rooms, actives) = (&self.fanout.rooms, &self.actives);
+        let (rooms, actives, conns, formats) = (&self.fanout.rooms, &self.actives, &self.conns, &self.formats);
         // Members of one room mostly get the same range: look it up once.
         let mut last: (u32, u64, &[u8]) = (NONE, 0, &[]);
         let mut bytes_sent = 0;
         let mut sends = self.deliveries.plan.iter().map(|send| {
             bytes_sent += u64::from(send.len);
             if send.subscription == NONE && send.key == NONE {
-                return (send.slot, &PING[..]);
+                return (send.slot, formats.get(conns[send.slot as usize].kind.format()).ping());
             }
             if send.subscription == NONE {
                 return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
@@ -287,17 +298,19 @@ impl<P: Plane> Core<P> {
     fn fell_short(&mut self, send: Planned, taken: u32) {
         let slot = send.slot;
         if send.subscription == NONE && send.key == NONE {
+            let format = self.conns[slot as usize].kind.format();
             let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
-            active.outbox.bytes.extend_from_slice(&PING);
+            active.outbox.bytes.extend_from_slice(self.formats.get(format).ping());
             active.outbox.sent = taken as usize;
         } else if send.subscription == NONE {
             self.actives[send.key as usize].outbox.sent += taken as usize;
         } else {
             // Frames begin where the send began; find the end of the one that was cut.
-            let sent = &self.fanout.rooms[send.key as usize].log.readable(send.from)[..send.len as usize];
+            let room = &self.fanout.rooms[send.key as usize];
+            let (sent, format) = (&room.log.readable(send.from)[..send.len as usize], self.formats.get(room.format));
             let mut boundary = 0;
             while boundary < taken as usize {
-                boundary += ws::frame_len(&sent[boundary..]).expect("the log holds whole frames");
+                boundary += format.frame_len(&sent[boundary..]).expect("the log holds whole frames");
             }
             let rest = &sent[taken as usize..boundary];
             let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
@@ -332,7 +345,11 @@ impl<P: Plane> Core<P> {
         if conn.has(flag::LAST_WORDS) {
             self.linger(slot);
         } else {
+            let is_carrier = conn.stage == Stage::Carrier;
             self.retire_active(slot);
+            if is_carrier {
+                self.carrier_drained(slot);
+            }
         }
     }
 
@@ -347,6 +364,10 @@ impl<P: Plane> Core<P> {
             // A writable socket takes something, which is what the write timeout waits for.
             self.actives[conn.active as usize].blocked_since = 0;
         }
+        let is_carrier = conn.stage == Stage::Carrier;
         self.mark_dirty(slot);
+        if is_carrier {
+            self.carrier_drained(slot);
+        }
     }
 }

@@ -7,8 +7,8 @@ use crate::plane::{Plane, Slot};
 
 /// A drain in progress.
 pub struct Drain {
-    /// Next slot to look at.
-    next: Slot,
+    /// Position of the next connection to look at.
+    next: usize,
     /// Tick of the next batch.
     next_batch: u32,
     deadline: u32,
@@ -41,6 +41,9 @@ impl<P: Plane> Core<P> {
         if self.tick >= drain.next_batch {
             let batch = self.batch_size(&drain);
             self.announce(&mut drain, batch);
+            if drain.next >= self.conns.len() {
+                self.drain_sessions();
+            }
             drain.next_batch = self.tick + self.settings.drain_interval;
         }
         self.drain = Some(drain);
@@ -52,14 +55,14 @@ impl<P: Plane> Core<P> {
             ticks(LAST_ACKS_MS) + self.settings.close_timeout.min(ticks(1_000)) + self.settings.drain_interval;
         let left = drain.deadline.saturating_sub(self.tick + reserve);
         let steps = u64::from(left / self.settings.drain_interval) + 1;
-        let remaining = self.conns.len() as u64 - u64::from(drain.next).min(self.conns.len() as u64);
+        let remaining = self.conns.len().saturating_sub(drain.next) as u64;
         (self.settings.drain_batch / u64::from(self.shards)).max(1).max(remaining.div_ceil(steps))
     }
 
     fn announce(&mut self, drain: &mut Drain, batch: u64) {
         let (mut count, retry_max_ms) = (0, self.settings.retry_max_ms);
-        while count < batch && (drain.next as usize) < self.conns.len() {
-            let slot = drain.next;
+        while count < batch && drain.next < self.conns.len() {
+            let slot = self.conns.slot_at(drain.next);
             drain.next += 1;
             let conn = &mut self.conns[slot as usize];
             match conn.stage {
@@ -69,6 +72,8 @@ impl<P: Plane> Core<P> {
                     drain.told.push((self.tick + ticks(LAST_ACKS_MS), slot));
                 }
                 Stage::Greeting | Stage::SigningIn | Stage::Echo => self.close(slot, CloseCode::Drain),
+                // Its namespaces are told one by one; without any it has nobody to tell.
+                Stage::Carrier => self.drain_carrier(slot),
                 Stage::Free | Stage::Closing | Stage::Lingering | Stage::Closed => continue,
             }
             count += 1;
@@ -79,7 +84,8 @@ impl<P: Plane> Core<P> {
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let is_over = self.tick >= drain.deadline;
-            is_over || (self.open == 0 && self.jobs_in_flight == 0 && self.mesh.waiting() == 0)
+            is_over
+                || (self.open == 0 && self.engines.is_drained() && self.jobs_in_flight == 0 && self.mesh.waiting() == 0)
         })
     }
 }

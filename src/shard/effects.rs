@@ -1,8 +1,11 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
+use super::connections::Outboxes;
+use super::conns::is_virtual;
 use super::fanout::Lagging;
+use super::formats::FormatId;
 use super::mail::{Mail, Parting};
-use super::{Core, Departure};
+use super::{Core, Departure, engine};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Refusal;
 use crate::base::user::UserRef;
@@ -13,7 +16,7 @@ use crate::rooms::event::{Ack, Event, Snapshot, Status};
 use crate::session::encode::{Encoder, Native, Stamp};
 use crate::store::port::{ReadJob, WriteJob};
 use crate::telemetry::{DropReason, Recovered};
-use crate::wire::ws::Opcode;
+use crate::wire::ws::{self, Opcode};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -102,7 +105,10 @@ impl<P: Plane> Effects for Core<P> {
         let recovered = part.is_some_and(|snapshot| snapshot.recovered == Some(true));
         self.counters.recoveries.add(if recovered { Recovered::Yes } else { Recovered::No }, 1);
         let mut json = Vec::new();
-        self.native.resume_part(&mut json, room, part);
+        match to.request {
+            engine::RECOVERY_REQUEST => self.recovery_part(room, part, &mut json),
+            _ => self.native.resume_part(&mut json, room, part),
+        }
         match to.conn.shard == self.id {
             true => self.room_resumed(to.conn, &json),
             false => self.mesh.post(to.conn.shard, Mail::Resumed { to: to.conn, part: json.into() }),
@@ -185,14 +191,58 @@ impl<P: Plane> Core<P> {
     /// One message for a connection of this shard.
     pub(super) fn send_private(&mut self, slot: Slot, write: impl FnOnce(&Encoder<Native>, &mut Vec<u8>, Stamp)) {
         let mut buffer = self.encode(write);
-        self.outbox(slot).extend_from_slice(buffer.finish(Opcode::Text));
+        self.outbox_frame(slot, buffer.finish(Opcode::Text));
         self.frame = buffer;
+    }
+
+    /// Appends a native message's frame to a connection's outbox, in the connection's format.
+    pub(super) fn outbox_frame(&mut self, slot: Slot, frame: &[u8]) {
         self.counters.frames_delivered += 1;
+        let kind = self.conns[slot as usize].kind;
+        if kind.is_native() {
+            self.outbox(slot).extend_from_slice(frame);
+            return;
+        }
+        if is_virtual(slot) {
+            self.remember_private(slot, ws::payload(frame));
+        }
+        let mut bytes = std::mem::take(&mut self.transcoded);
+        bytes.clear();
+        self.transcoder.transcode(self.formats.get(kind.format()), ws::payload(frame), None, &mut bytes);
+        self.outbox(slot).extend_from_slice(&bytes);
+        self.transcoded = bytes;
     }
 
     /// A frame for the room's sessions on this shard.
     pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
-        let Some(key) = self.fanout.find(room) else { return };
+        let Some(mut key) = self.fanout.find(room) else { return };
+        if read_at_ns != 0 {
+            self.deliveries.marks.push(read_at_ns);
+        }
+        loop {
+            let next = self.fanout.sibling(key);
+            let format = self.fanout.rooms[key as usize].format;
+            if format == FormatId::NATIVE {
+                self.append_to(key, frame, class, except);
+            } else {
+                let mut bytes = std::mem::take(&mut self.transcoded);
+                bytes.clear();
+                self.transcoder.transcode(self.formats.get(format), ws::payload(frame), Some(class), &mut bytes);
+                if !bytes.is_empty() {
+                    self.append_to(key, &bytes, class, except);
+                }
+                self.transcoded = bytes;
+            }
+            match next {
+                // Who was closed for being slow may have been the last in the next one.
+                next if next == NONE || !self.fanout.rooms.contains(next as usize) => return,
+                next => key = next,
+            }
+        }
+    }
+
+    /// A frame for the members of one of the room's logs.
+    fn append_to(&mut self, key: u32, frame: &[u8], class: Class, except: &[ConnRef]) {
         let except: SmallVec<[u32; 4]> = except
             .iter()
             .filter_map(|conn| {
@@ -200,18 +250,15 @@ impl<P: Plane> Core<P> {
                 self.fanout.subscription(self.conns[slot as usize].first_subscription, key)
             })
             .collect();
-        let (conns, actives, limit) = (&self.conns, &self.actives, self.settings.out_queue_bytes);
+        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
+        let (conns, limit) = (&self.conns, self.settings.out_queue_bytes);
         let lagging = |fanout: &super::fanout::Fanout, subscription: u32| {
             let conn = &conns[fanout.subscriptions[subscription as usize].conn as usize];
-            let private = match conn.active {
-                NONE => 0,
-                active => actives[active as usize].outbox.unsent() as u64,
-            };
             let unread = |key: u32| {
                 let of = &fanout.subscriptions[key as usize];
                 fanout.rooms[of.room as usize].lag(key, of)
             };
-            let unsent = private + fanout.list(conn.first_subscription).map(unread).sum::<u64>();
+            let unsent = outboxes.waiting(conn, limit) + fanout.list(conn.first_subscription).map(unread).sum::<u64>();
             (limit != 0 && unsent + frame.len() as u64 > limit).then_some(match class {
                 Class::Live => Lagging::Skip,
                 Class::Durable => Lagging::Close,
@@ -221,9 +268,6 @@ impl<P: Plane> Core<P> {
         let appended = self.fanout.append(key, frame, &except, lagging, &mut slow);
         self.counters.frames_delivered += appended.readers;
         self.counters.dropped.add(DropReason::LiveLagging, appended.skipped);
-        if read_at_ns != 0 {
-            self.deliveries.marks.push(read_at_ns);
-        }
         for slot in slow {
             self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
             self.close(slot, CloseCode::SlowConsumer);
@@ -242,11 +286,15 @@ impl<P: Plane> Core<P> {
             let (user, room) = (user.clone(), room.clone());
             self.departures.push(Departure { conn, user, room, parting: Parting::OverLimit });
         }
-        self.fanout.subscribe(slot, &mut self.conns[slot as usize].first_subscription, room);
+        let conn = &mut self.conns[slot as usize];
+        self.fanout.subscribe(slot, &mut conn.first_subscription, room, conn.kind.format());
     }
 
     pub(super) fn unsubscribe_here(&mut self, conn: ConnRef, room: &str) {
         if let Some(slot) = self.live(conn) {
+            if is_virtual(slot) {
+                self.forget_room(slot, room);
+            }
             self.fanout.unsubscribe(&mut self.conns[slot as usize].first_subscription, room);
         }
     }

@@ -1,9 +1,11 @@
 //! Who on this shard hears which room: local rooms, their broadcast logs, and subscriptions as cursors.
 //!
-//! A message to a room is appended once, whatever the number of readers; delivering it is `deliver`'s work.
+//! A message to a room is appended once, whatever the number of readers; delivering it is `deliver`'s work. Connections of other
+//! formats have a log of their own for the same room, a *sibling* in a chain that nearly always has one link.
 //! A subscription is 24 bytes. What a single reader must not get (its own live event, or events skipped because it
 //! lags) is a *skip*: a range of the log that its cursor jumps over.
 use super::conn::NONE;
+use super::formats::FormatId;
 use super::log::{ChunkPool, Log};
 use crate::base::hash::name_hash;
 use hashbrown::HashTable;
@@ -45,6 +47,10 @@ struct Skip {
 
 pub struct LocalRoom {
     pub id: Arc<str>,
+    /// What its members' connections are sent.
+    pub format: FormatId,
+    /// The same room in another format, NONE at the end of the chain.
+    sibling: u32,
     pub log: Log,
     pub members: Vec<u32>,
     /// Members whose cursor is not at the head although they were offered what there was.
@@ -138,8 +144,24 @@ impl Fanout {
         Fanout { subscriptions: Slab::with_capacity(connections), ..Fanout::default() }
     }
 
+    /// The first of a room's logs here, in whatever format; `siblings` has all.
     pub fn find(&self, room: &str) -> Option<u32> {
         self.names.find(name_hash(room), |key| &*self.rooms[*key as usize].id == room).copied()
+    }
+
+    /// The next of a room's logs, NONE after the last.
+    pub fn sibling(&self, key: u32) -> u32 {
+        self.rooms[key as usize].sibling
+    }
+
+    /// All logs of a room here, one for each format.
+    fn siblings(&self, room: &str) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.find(room), |key| Some(self.sibling(*key)).filter(|next| *next != NONE))
+    }
+
+    /// The subscription of a connection, whose list begins at `first`, to a room of that name.
+    pub fn subscription_to(&self, first: u32, room: &str) -> Option<u32> {
+        self.siblings(room).find_map(|key| self.subscription(first, key))
     }
 
     /// The subscription of a connection, whose list begins at `first`, to a room.
@@ -156,11 +178,12 @@ impl Fanout {
     }
 
     /// Adds a subscription that begins at the head; false if there is one already.
-    pub fn subscribe(&mut self, conn: u32, first: &mut u32, room: &Arc<str>) -> bool {
-        let key = self.find(room).unwrap_or_else(|| self.add_room(room));
-        if self.subscription(*first, key).is_some() {
+    pub fn subscribe(&mut self, conn: u32, first: &mut u32, room: &Arc<str>, format: FormatId) -> bool {
+        if self.subscription_to(*first, room).is_some() {
             return false;
         }
+        let known = self.siblings(room).find(|key| self.rooms[*key as usize].format == format);
+        let key = known.unwrap_or_else(|| self.add_room(room, format));
         let room = &mut self.rooms[key as usize];
         let subscription = self.subscriptions.insert(Subscription {
             conn,
@@ -178,7 +201,7 @@ impl Fanout {
 
     /// Ends one subscription; false if there was none.
     pub fn unsubscribe(&mut self, first: &mut u32, room: &str) -> bool {
-        let Some(found) = self.find(room).and_then(|room| self.subscription(*first, room)) else { return false };
+        let Some(found) = self.subscription_to(*first, room) else { return false };
         let next = self.subscriptions[found as usize].next;
         let previous = self.list(*first).find(|key| self.subscriptions[*key as usize].next == found);
         match previous {
@@ -288,9 +311,13 @@ impl Fanout {
         }
     }
 
-    fn add_room(&mut self, id: &Arc<str>) -> u32 {
+    fn add_room(&mut self, id: &Arc<str>, format: FormatId) -> u32 {
+        let first = self.find(id);
         let room = LocalRoom {
             id: id.clone(),
+            format,
+            // Behind the first: that one's key is what the table of names holds.
+            sibling: first.map_or(NONE, |first| self.sibling(first)),
             log: Log::default(),
             members: Vec::new(),
             behind: Vec::new(),
@@ -298,7 +325,12 @@ impl Fanout {
             is_dirty: false,
         };
         let key = self.rooms.insert(room) as u32;
-        self.names.insert_unique(name_hash(id), key, |key| name_hash(&self.rooms[*key as usize].id));
+        match first {
+            Some(first) => self.rooms[first as usize].sibling = key,
+            None => {
+                self.names.insert_unique(name_hash(id), key, |key| name_hash(&self.rooms[*key as usize].id));
+            }
+        }
         key
     }
 
@@ -329,8 +361,16 @@ impl Fanout {
         if room.is_dirty {
             self.dirty.retain(|other| *other != key);
         }
-        if let Ok(entry) = self.names.find_entry(name_hash(&room.id), |other| *other == key) {
-            entry.remove();
+        match self.names.find_entry(name_hash(&room.id), |other| *other == key) {
+            Ok(entry) if room.sibling == NONE => _ = entry.remove(),
+            Ok(mut entry) => *entry.get_mut() = room.sibling,
+            // Not the first of its chain.
+            Err(_) => {
+                let previous = self.siblings(&room.id).find(|other| self.sibling(*other) == key);
+                if let Some(previous) = previous {
+                    self.rooms[previous as usize].sibling = room.sibling;
+                }
+            }
         }
     }
 }
@@ -362,8 +402,8 @@ mod tests {
     #[test]
     fn the_last_leave_frees_the_room() {
         let (mut fanout, mut first) = (Fanout::default(), NONE);
-        assert!(fanout.subscribe(1, &mut first, &room()));
-        assert!(!fanout.subscribe(1, &mut first, &room()));
+        assert!(fanout.subscribe(1, &mut first, &room(), FormatId::NATIVE));
+        assert!(!fanout.subscribe(1, &mut first, &room(), FormatId::NATIVE));
         append(&mut fanout, b"frame", &[]);
         assert!(fanout.unsubscribe(&mut first, "lobby") && !fanout.unsubscribe(&mut first, "lobby"));
         assert_eq!((fanout.rooms.len(), fanout.names.len(), fanout.dirty.len(), first), (0, 0, 0, NONE));
@@ -373,8 +413,8 @@ mod tests {
     #[test]
     fn senders_skip_their_own_frames_at_any_depth() {
         let (mut fanout, mut anna, mut bob) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut anna, &room());
-        fanout.subscribe(2, &mut bob, &room());
+        fanout.subscribe(1, &mut anna, &room(), FormatId::NATIVE);
+        fanout.subscribe(2, &mut bob, &room(), FormatId::NATIVE);
         for (frame, except) in [(b"a1", anna), (b"b1", bob), (b"a2", anna), (b"a3", anna), (b"b2", bob)] {
             assert_eq!(append(&mut fanout, frame, &[except]), Appended { readers: 1, skipped: 0 });
         }
@@ -388,7 +428,7 @@ mod tests {
     #[test]
     fn a_lagging_reader_skips_live_frames_and_keeps_durable_ones() {
         let (mut fanout, mut slow) = (Fanout::default(), NONE);
-        fanout.subscribe(1, &mut slow, &room());
+        fanout.subscribe(1, &mut slow, &room(), FormatId::NATIVE);
         append(&mut fanout, b"one ", &[]);
         fanout.fall_behind(slow);
         for i in 0..10 {
@@ -407,8 +447,8 @@ mod tests {
     #[test]
     fn the_log_is_kept_for_the_slowest() {
         let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut fast, &room());
-        fanout.subscribe(2, &mut slow, &room());
+        fanout.subscribe(1, &mut fast, &room(), FormatId::NATIVE);
+        fanout.subscribe(2, &mut slow, &room(), FormatId::NATIVE);
         append(&mut fanout, &[7; 10_000], &[]);
         append(&mut fanout, &[8; 10_000], &[]);
         drain(&mut fanout, fast);
@@ -423,8 +463,8 @@ mod tests {
     #[test]
     fn jumping_to_the_head_lets_the_log_go() {
         let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut fast, &room());
-        fanout.subscribe(2, &mut slow, &room());
+        fanout.subscribe(1, &mut fast, &room(), FormatId::NATIVE);
+        fanout.subscribe(2, &mut slow, &room(), FormatId::NATIVE);
         append(&mut fanout, b"frame", &[fast]);
         fanout.fall_behind(slow);
         append(&mut fanout, b"its own", &[fast, slow]);
@@ -437,8 +477,8 @@ mod tests {
     #[test]
     fn leaving_while_behind_lets_the_log_go() {
         let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut fast, &room());
-        fanout.subscribe(2, &mut slow, &room());
+        fanout.subscribe(1, &mut fast, &room(), FormatId::NATIVE);
+        fanout.subscribe(2, &mut slow, &room(), FormatId::NATIVE);
         append(&mut fanout, b"frame", &[fast]);
         fanout.fall_behind(slow);
         fanout.rooms[0].is_dirty = false;
@@ -448,5 +488,34 @@ mod tests {
         assert_eq!(std::mem::take(&mut fanout.unsettled), [0]);
         fanout.settle(0);
         assert_eq!((rooms.len(), fanout.rooms[0].members.len(), fanout.pool.bytes_in_use()), (1, 1, 0));
+    }
+
+    #[test]
+    fn each_format_has_a_log_of_its_own() {
+        let other = FormatId::from_bits(1);
+        let mut fanout = Fanout::default();
+        let (mut native, mut foreign, mut third) = (NONE, NONE, NONE);
+        fanout.subscribe(1, &mut native, &room(), FormatId::NATIVE);
+        fanout.subscribe(2, &mut foreign, &room(), other);
+        fanout.subscribe(3, &mut third, &room(), other);
+        assert!(
+            !fanout.subscribe(3, &mut third, &room(), FormatId::NATIVE),
+            "one subscription to a room, whatever the format"
+        );
+        let logs: Vec<u32> = fanout.siblings("lobby").collect();
+        let members: Vec<usize> = logs.iter().map(|key| fanout.rooms[*key as usize].members.len()).collect();
+        assert_eq!(members, [1, 2]);
+        assert_eq!(fanout.subscription_to(third, "lobby"), Some(third));
+
+        // The first of the chain goes, the rest is still found; then a new one joins behind it.
+        assert!(fanout.unsubscribe(&mut native, "lobby"));
+        assert_eq!(fanout.siblings("lobby").collect::<Vec<_>>(), logs[1..]);
+        fanout.subscribe(1, &mut native, &room(), FormatId::NATIVE);
+        assert_eq!(fanout.siblings("lobby").count(), 2);
+        assert!(fanout.unsubscribe(&mut native, "lobby"));
+        assert_eq!(fanout.siblings("lobby").collect::<Vec<_>>(), logs[1..]);
+        fanout.unsubscribe_all(&mut foreign, |_| ());
+        fanout.unsubscribe_all(&mut third, |_| ());
+        assert_eq!((fanout.find("lobby"), fanout.rooms.len()), (None, 0));
     }
 }

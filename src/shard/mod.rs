@@ -12,10 +12,13 @@ mod charge;
 mod commands;
 mod conn;
 mod connections;
+mod conns;
 mod deliver;
 mod drain;
 mod effects;
+mod engine;
 pub mod fanout;
+pub mod formats;
 mod front_door;
 pub mod host;
 mod liveness;
@@ -42,14 +45,18 @@ use crate::plane::{Completion, Plane, SLACK_BYTES, Slot};
 use crate::rooms::Rooms;
 use crate::rooms::effects::RoomTimer;
 use crate::session::encode::{Encoder, Native};
+use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
 use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
 use crate::wire::ws::FrameBuffer;
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
 pub use connections::Opening;
+use conns::{Conns, Timers};
 use deliver::Deliveries;
+use engine::Engines;
 use fanout::Fanout;
+use formats::Formats;
 pub use front_door::Door;
 use mail::Mail;
 use mesh::Mesh;
@@ -60,7 +67,6 @@ use slab::Slab;
 use std::sync::Arc;
 pub use totals::Totals;
 use users::Users;
-use wheel::Wheel;
 
 /// Called with the `kid` of a token whose key is not known; must not block.
 pub type UnknownKey = Arc<dyn Fn(Option<&str>) + Send + Sync>;
@@ -107,10 +113,14 @@ struct Core<P: Plane> {
     resume_key: ResumeKey,
     unknown_key: UnknownKey,
     native: Encoder<Native>,
+    formats: Formats,
+    transcoder: Transcoder,
+    /// What was transcoded last.
+    transcoded: Vec<u8>,
     ids: UlidSource,
 
-    /// By the plane's slot.
-    conns: Vec<conn::Conn>,
+    /// By slot.
+    conns: Conns,
     actives: Slab<conn::Active>,
     buffers: BufferPool,
     /// Connections whose slot was not released yet.
@@ -118,12 +128,13 @@ struct Core<P: Plane> {
     /// Connections whose side record stays until its buckets are full again, looked at in each tick.
     cooling: Vec<Slot>,
     /// One timer per connection; the key is its slot.
-    wheel: Wheel,
+    wheel: Timers,
     expired: Vec<u32>,
     fanout: Fanout,
     deliveries: Deliveries,
     frame: FrameBuffer,
     users: Users,
+    engines: Engines,
     addresses: Arc<Addresses>,
     totals: Arc<Totals>,
 
@@ -184,19 +195,23 @@ impl<P: Plane> Shard<P> {
                 resume_key: parts.resume_key,
                 unknown_key: parts.unknown_key,
                 native,
+                formats: Formats::default(),
+                transcoder: Transcoder::default(),
+                transcoded: Vec::new(),
                 ids: parts.ids,
-                conns: Vec::with_capacity(capacity),
+                conns: Conns::new(capacity),
                 actives: Slab::new(),
                 buffers: BufferPool::default(),
                 open: 0,
                 cooling: Vec::new(),
                 // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
-                wheel: Wheel::new(512, capacity),
+                wheel: Timers::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
                 users: Users::default(),
+                engines: Engines::default(),
                 addresses: parts.addresses,
                 totals: parts.totals,
                 mesh: parts.mesh,
@@ -270,6 +285,10 @@ impl<P: Plane> Shard<P> {
 impl<P: Plane> Core<P> {
     /// Something is left for `settle_rooms`.
     fn has_unsettled(&self) -> bool {
-        !(self.retries.is_empty() && self.parking.is_empty() && self.departures.is_empty() && self.admitted.is_empty())
+        !(self.retries.is_empty()
+            && self.parking.is_empty()
+            && self.departures.is_empty()
+            && self.admitted.is_empty()
+            && self.engines.resumes.is_empty())
     }
 }

@@ -50,10 +50,7 @@ impl<P: Plane> Shard<P> {
             Mail::Parted { conn, user, room, parting } => self.part(conn, &user, &room, parting),
             Mail::Frame { to, frame, draws } => match core.live(to) {
                 Some(slot) if draws && !core.admit(slot) => {}
-                Some(slot) => {
-                    core.outbox(slot).extend_from_slice(&frame);
-                    core.counters.frames_delivered += 1;
-                }
+                Some(slot) => core.outbox_frame(slot, &frame),
                 None => core.counters.dropped.add(DropReason::Gone, 1),
             },
             Mail::Subscribe { conn, user, room } => core.subscribe_here(conn, &user, &room),
@@ -72,6 +69,13 @@ impl<P: Plane> Shard<P> {
             Mail::SignOut { conn, user } => core.users.sign_out(conn, &user, core.now.mono_ns),
             Mail::EndSession { user, session, except } => core.pass_on_end_session(&user, session, except),
             Mail::CloseSession { conn, session } => core.close_session(conn, session),
+            Mail::EngineAsk(asked) => self.engine_asked(asked.sid, asked.ask, asked.reply),
+            Mail::EngineAnswer(answer) => core.engine_answered(answer.0, answer.1),
+            Mail::EngineUpgrade(upgrade) => self.engine_upgraded(*upgrade),
+            Mail::EngineClaim(claim) => core.claimed(claim),
+            Mail::EngineRecovered(recovered) => core.recovered(*recovered),
+            Mail::EngineYield(conn) => core.yield_to_claim(conn),
+            Mail::EngineKeep(kept) => core.deposited(kept.0, kept.1),
             Mail::Stored(finished) => {
                 for done in finished {
                     self.core.jobs_in_flight = self.core.jobs_in_flight.saturating_sub(1);
@@ -147,6 +151,8 @@ impl<P: Plane> Shard<P> {
                 self.retry(room_key);
             } else if let Some(departure) = self.core.departures.pop() {
                 self.depart(departure);
+            } else if let Some(mail) = self.core.engines.resumes.pop() {
+                self.execute_or_park(mail);
             } else if !self.core.admitted.is_empty() {
                 self.take_up_held();
             } else {
@@ -212,6 +218,7 @@ pub(super) mod tests {
     use crate::config::Config;
     use crate::ids::UlidSource;
     use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
+    use crate::session::format::Format;
     use crate::store::port::{ReadJob, StorePort, WriteJob};
 
     struct NoStore;
@@ -302,6 +309,7 @@ pub(super) mod tests {
             received: Vec::new(),
             address: None,
             accepted_at_ns: 0,
+            format: Format::NATIVE,
             is_echo: false,
         };
         let slot = shard.open(socket, opening).expect("a free slot");
@@ -328,5 +336,42 @@ pub(super) mod tests {
         assert_eq!(shard.core.counters.dropped.get(DropReason::Leaving), 2);
         assert_eq!((shard.core.counters.messages_received, net.client_read(client)), (0, vec![0x8a, 0]));
         assert!(announced.windows(14).any(|bytes| bytes == b"server_closing"));
+    }
+
+    /// R-CONN-5: a single answer over the limit (a long recovery) does not make its reader a slow one; what piles up behind it does.
+    #[test]
+    fn one_answer_may_be_larger_than_the_limit() {
+        let net = SimNet::new(1, Faults::NONE);
+        let (mut shard, _sent) = shard_in(&net);
+        let (slot, client) = open(&mut shard, &net);
+        shard.turn();
+        net.client_read(client);
+        net.set_read_stalled(client, true);
+        let limit = shard.core.settings.out_queue_bytes as usize;
+        let frame = |bytes: usize| {
+            let mut frame = Vec::new();
+            crate::wire::ws::append_frame(&mut frame, crate::wire::ws::Opcode::Text, &vec![b'x'; bytes]);
+            frame
+        };
+        shard.core.outbox_frame(slot, &frame(3 * limit));
+        for behind in [0, limit / 2] {
+            shard.core.outbox_frame(slot, &frame(behind));
+            shard.turn();
+            shard.turn();
+            assert_eq!(shard.core.conns[slot as usize].stage, Stage::Open, "{behind} bytes behind the answer");
+        }
+        shard.core.outbox_frame(slot, &frame(limit / 2));
+        shard.turn();
+        assert_eq!(shard.core.conns[slot as usize].stage, Stage::Closing);
+        assert_eq!(shard.core.counters.dropped.get(DropReason::SlowConsumerClosed), 1);
+        // What it was in the middle of still comes whole, then the close frame.
+        net.set_read_stalled(client, false);
+        let mut read = 0;
+        for _ in 0..1000 {
+            net.advance(10);
+            shard.turn();
+            read += net.client_read(client).len();
+        }
+        assert!(read > 3 * limit && read < 3 * limit + 1000, "{read} bytes");
     }
 }

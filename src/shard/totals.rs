@@ -34,6 +34,11 @@ impl Totals {
         Ok(())
     }
 
+    /// A further connection without a user, on a transport that is counted already.
+    pub fn signing_in(&self) {
+        self.unauthenticated.fetch_add(1, Relaxed);
+    }
+
     /// It is a user's now, or will never be.
     pub fn signed_in(&self) {
         self.unauthenticated.fetch_sub(1, Relaxed);

@@ -71,6 +71,9 @@ impl<P: Plane> Shard<P> {
             }
         }
         self.completions = completions;
+        while let Some(slot) = self.core.engines.released.pop() {
+            self.core.released(slot);
+        }
     }
 
     /// Before a large broadcast, looks out for further ones that could travel in the same sends. It spends at most a hundredth of
@@ -97,6 +100,7 @@ impl<P: Plane> Shard<P> {
         }
         self.core.tick = tick;
         self.core.expire_connections();
+        self.core.expire_sessions();
         self.core.retire_cooled();
         self.settle_rooms();
         let mut due = std::mem::take(&mut self.due);

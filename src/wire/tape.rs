@@ -52,6 +52,11 @@ impl<'t, 'm> Value<'t, 'm> {
         (value < INTEGER_END).then_some(value)
     }
 
+    pub fn is_number(self) -> bool {
+        use StaticNode::{F64, I64, U64};
+        matches!(self.head(), Some(Node::Static(U64(_) | I64(_) | F64(_))))
+    }
+
     pub fn as_object(self) -> Option<Object<'t, 'm>> {
         match self.head()? {
             Node::Object { .. } => Some(Object(&self.0[1..])),

@@ -8,6 +8,7 @@ use throng::base::user::GlobalRole;
 use throng::config::Config;
 use throng::ids::UlidSource;
 use throng::plane::{NoWake, SimNet, SimPlane, SimRng, SimSocket};
+use throng::session::format::Format;
 use throng::shard::mail::Mail;
 use throng::shard::mesh::Mesh;
 use throng::shard::{Addresses, Opening, Parts, Shard, Totals};
@@ -101,6 +102,7 @@ impl Server {
             received: handshake.received,
             address,
             accepted_at_ns: now.mono_ns,
+            format: Format::NATIVE,
             is_echo: handshake.is_echo,
         };
         let is_taken = self.shards[shard].open(socket, opening).is_ok();

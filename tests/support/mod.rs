@@ -4,6 +4,7 @@
 //! (product section 3.3). Waiting ends by a message or by a generous timeout, never by a guess at how long something takes.
 #![allow(dead_code, reason = "each test file uses its part")]
 mod client;
+mod engine;
 mod errors;
 mod http;
 mod tokens;
@@ -11,6 +12,7 @@ mod tokens;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use {
     client::{Client, frame, text_frame},
+    engine::{EIO, Http, Packets, Socket, polling},
     errors::check_error,
     http::{Response, upgrade_request},
     tokens::{TokenFault, now_s},
@@ -41,6 +43,8 @@ pub struct Server {
     settings: Vec<String>,
     folder: TempDir,
     key: DevKey,
+    /// It was told to end.
+    is_over: bool,
 }
 
 impl Server {
@@ -67,7 +71,7 @@ impl Server {
             let port = next_port();
             if let Some(process) = spawn(port, shards, &settings, folder.path()) {
                 let key = DevKey::load(folder.path()).unwrap();
-                return Server { process, port, shards, settings, folder, key };
+                return Server { process, port, shards, settings, folder, key, is_over: false };
             }
         }
     }
@@ -86,6 +90,18 @@ impl Server {
             process
         });
         self.process = again.find_map(|process| process).expect("the port is free again");
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&mut self) {
+        self.is_over = true;
+        let killed = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// The exit code of a server that was told to end.
+    pub fn exit_code(mut self) -> Option<i32> {
+        self.process.wait().unwrap().code()
     }
 
     /// A token of this user, valid for an hour.
@@ -210,7 +226,7 @@ impl Drop for Server {
             return;
         }
         self.check_log();
-        assert!(matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
+        assert!(self.is_over || matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
     }
 }
 

@@ -215,6 +215,10 @@ impl Plane for Ring {
     type Socket = OwnedFd;
     type Buffer = Buffer;
 
+    fn socket(descriptor: OwnedFd) -> Option<OwnedFd> {
+        Some(descriptor)
+    }
+
     fn capacity(&self) -> u32 {
         self.table.slots()
     }

@@ -67,6 +67,10 @@ impl Plane for Rings {
     type Socket = OwnedFd;
     type Buffer = Buffer;
 
+    fn socket(descriptor: OwnedFd) -> Option<OwnedFd> {
+        Some(descriptor)
+    }
+
     fn capacity(&self) -> u32 {
         self.rings.len() as u32 * self.rows
     }

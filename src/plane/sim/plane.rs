@@ -6,6 +6,7 @@ use crate::base::clock::Now;
 use crate::plane::{Completion, End, Plane, PlaneStats, Received, SLACK_BYTES, Shortfall, Slot};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A received piece. Behind its bytes is garbage.
@@ -170,6 +171,10 @@ impl SimPlane {
 impl Plane for SimPlane {
     type Socket = SimSocket;
     type Buffer = SimBuffer;
+
+    fn socket(_: OwnedFd) -> Option<SimSocket> {
+        None
+    }
 
     fn capacity(&self) -> u32 {
         self.options.slots

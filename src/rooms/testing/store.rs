@@ -83,8 +83,8 @@ impl Store {
 
     fn append(&mut self, append: &Append) -> Outcome {
         let event = &append.event;
-        let key = (event.user_id.to_string(), event.client_id.as_deref().unwrap_or("").to_string());
-        if let Some((room, first)) = self.used.get(&key) {
+        let key = event.client_id.as_deref().map(|client_id| (event.user_id.to_string(), client_id.to_string()));
+        if let Some((room, first)) = key.as_ref().and_then(|key| self.used.get(key)) {
             let is_same = *room == append.room && first.body == event.body && first.detail == event.detail;
             return match is_same {
                 true => Outcome::Duplicate { offset: first.offset, id: first.id, at_ms: first.at_ms },
@@ -100,7 +100,9 @@ impl Store {
         if became_member {
             room.members.insert(event.user_id.to_string(), Role::Member);
         }
-        self.used.insert(key, (append.room, EventRow { offset, ..event.clone() }));
+        if let Some(key) = key {
+            self.used.insert(key, (append.room, EventRow { offset, ..event.clone() }));
+        }
         Outcome::Appended { offset, became_member }
     }
 

@@ -22,7 +22,10 @@ fn all_commands() -> Vec<(&'static str, Json)> {
         ("leave_room", json!({"roomId": "r", "permanent": true})),
         ("chat_message", message.clone()),
         ("send_message", message),
-        ("broadcast", json!({"roomId": "r", "event": "e", "payload": [1, {"x": null}], "includeSelf": true})),
+        (
+            "broadcast",
+            json!({"roomId": "r", "event": "e", "payload": [1, {"x": null}], "includeSelf": true, "ack": true}),
+        ),
         ("typing_start", json!({"roomId": "r"})),
         ("typing_stop", json!({"roomId": "r"})),
         (
@@ -71,7 +74,7 @@ fn commands_with_all_their_fields() {
     let join = RoomCommand::Join { room_type: Some(RoomType::Private), grant: None, recover };
     let create = RoomCommand::Create { name: "n", description: "d", kind: RoomType::Direct, recipient_id: Some("bob") };
     let update = RoomCommand::Update { name: Some("n"), description: Some(""), slow_mode_s: Some(21_600) };
-    let live = RoomCommand::Broadcast { event: "e", payload: r#"[1,{"x":null}]"#, include_self: true };
+    let live = RoomCommand::Broadcast { event: "e", payload: r#"[1,{"x":null}]"#, include_self: true, wants_ack: true };
     let expected = [
         ("auth", Command::Auth { token: "t" }),
         ("refresh_token", Command::RefreshToken { token: "t" }),
@@ -115,7 +118,7 @@ fn commands_with_only_what_they_need() {
         (
             "broadcast",
             json!({"roomId": "r", "event": "e"}),
-            in_room("r", RoomCommand::Broadcast { event: "e", payload: "null", include_self: false }),
+            in_room("r", RoomCommand::Broadcast { event: "e", payload: "null", include_self: false, wants_ack: false }),
         ),
         ("heartbeat", json!({}), Command::Heartbeat { timestamp: None }),
         (
@@ -281,6 +284,24 @@ fn presence_names_its_users() {
         let Ok(Command::GetPresence { user_ids }) = command else { panic!("{command:?}") };
         assert_eq!(user_ids.collect::<Vec<_>>(), ["anna", "ü b", "anna"]);
     });
+}
+
+/// The list is kept beside the `match` by hand.
+#[test]
+fn every_command_is_in_the_list() {
+    let code = include_str!("../decode.rs");
+    let start = code.find("match envelope.kind()").expect("the match");
+    let arms = &code[start..start + code[start..].find("_ => Err(").expect("its end")];
+    let mut names: Vec<_> = arms
+        .lines()
+        .filter_map(|line| line.split_once("=>"))
+        .flat_map(|(patterns, _)| patterns.split('"').skip(1).step_by(2))
+        .collect();
+    let mut listed = super::COMMANDS.to_vec();
+    names.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(names, listed);
+    assert!(all_commands().iter().all(|(kind, _)| is_command(kind)) && !is_command("ack") && !is_command(""));
 }
 
 #[test]

@@ -81,6 +81,16 @@ pub fn close_frame_for(out: &mut Vec<u8>, code: CloseCode) {
     close_frame(out, Some(code.number()), code.reason());
 }
 
+/// The payload of a whole server frame.
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1).map_or(0, |length| length & 0x7f) {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// Length, header included, of the server frame that starts at `bytes[0]`. `None`: its header is not all there.
 ///
 /// For finding where the next frame starts when a send stopped within one.
@@ -145,6 +155,7 @@ mod tests {
             assert_eq!(buffer.finish(Opcode::Binary), &out[3..], "{len}");
             assert_eq!(buffer.finish(Opcode::Text)[1..], out[4..], "finishing twice, {len}");
             assert_eq!(frame_len(&out[3..]), Some(out.len() - 3));
+            assert_eq!(super::payload(&out[3..]), payload);
         }
     }
 

@@ -15,6 +15,6 @@ pub mod utf8;
 
 pub use close::is_valid_close_code;
 pub use decode::{Control, Decoder, Item, Place};
-pub use encode::{FrameBuffer, append_frame, close_frame, close_frame_for, frame_len};
+pub use encode::{FrameBuffer, append_frame, close_frame, close_frame_for, frame_len, payload};
 pub use error::{Misbehaviour, WsError};
 pub use header::Opcode;
