@@ -90,8 +90,10 @@ fn flags_override_environment_overrides_file() {
         ("THRONG_HTTP__LISTEN", "127.0.0.1:7002"),
         ("THRONG_PORT", "tcp://10.0.0.1:80"),
     ];
-    let arguments = ["config", "--set", "limits.commands=3", "--listen", "127.0.0.1:7003", "--format", "toml"];
+    let arguments =
+        ["config", "--set", "limits.commands=3", "--listen", "127.0.0.1:7003", "--app-events", "--format", "toml"];
     let shown = out(&throng(folder.path(), &arguments, &environment));
+    assert!(shown.contains("\napp_events = true\n"), "{shown}");
     for line in ["\nlive = 1\n", "\nmessages = 2\n", "\ncommands = 3\n", "\nlisten = \"127.0.0.1:7003\"\n"] {
         assert!(shown.contains(line), "{line:?} not in {shown}");
     }

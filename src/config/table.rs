@@ -32,17 +32,16 @@ table! {
         pong_timeout_ms: u64 = 20_000, "ms", "Further silence after which the connection closes 4103", 1..=DAY_MS;
         close_timeout_ms: u64 = 5_000, "ms", "How long to wait for the peer's close frame", 1..=DAY_MS;
     }
-    /// Socket.IO over Engine.IO.
     sio Sio (AtStart) {
-        ping_interval_ms: u64 = 25_000, "ms", "How often a Socket.IO session is pinged", 1..=DAY_MS;
-        ping_timeout_ms: u64 = 20_000, "ms", "Time for its pong; then the session ends", 1..=DAY_MS;
-        max_payload_bytes: u64 = 1_000_000, "bytes", "Largest polling request, WebSocket message, or packet with its attachments", 1_024..=16_777_216;
-        connect_timeout_ms: u64 = 45_000, "ms", "Time to connect a first namespace", 1..=DAY_MS;
-        upgrade_timeout_ms: u64 = 10_000, "ms", "Time to complete the upgrade from polling to WebSocket", 1..=DAY_MS;
-        recovery_ms: u64 = 120_000, "ms", "How long a lost session is kept for connection state recovery; 0 = not at all", 0..=DAY_MS;
-        namespaces: Vec<String> = vec!["/".into()], "names", "Namespaces that clients may connect";
-        app_events: bool = false, "flag", "Relay events that are not of the vocabulary to a room";
-        eio3: bool = false, "flag", "Also serve clients of Socket.IO 2 (Engine.IO 3)";
+        ping_interval_ms: u64 = 25_000, "ms", "Engine.IO: time from one ping to the next", 1..=DAY_MS;
+        ping_timeout_ms: u64 = 20_000, "ms", "Engine.IO: time for the pong; then the session ends", 1..=DAY_MS;
+        upgrade_timeout_ms: u64 = 10_000, "ms", "Engine.IO: time for a WebSocket to take over from polling", 1..=DAY_MS;
+        max_payload_bytes: u64 = 1_000_000, "bytes", "Engine.IO: largest POST, and largest packet with its attachments", 1_024..=16_777_216;
+        connect_timeout_ms: u64 = 45_000, "ms", "Socket.IO: time to join a first namespace", 1..=DAY_MS;
+        namespaces: Vec<String> = vec!["/".into()], "names", "Socket.IO: namespaces that exist, each with its slash";
+        recovery_ms: u64 = 120_000, "ms", "Socket.IO: how long a lost client's state is kept for its return; 0 = not at all", 0..=DAY_MS;
+        app_events: bool = false, "flag", "Socket.IO: relay events that are not of the vocabulary to a room";
+        eio3: bool = false, "flag", "Let in clients of Engine.IO 3 (Socket.IO 2)";
     }
     auth Auth (Live) {
         timeout_ms: u64 = 10_000, "ms", "Time for a first auth frame; then close 4001", 1..=DAY_MS;

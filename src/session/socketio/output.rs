@@ -46,10 +46,6 @@ impl Output {
         self.bytes.clear();
     }
 
-    pub fn actions(&self) -> &[Action] {
-        &self.actions
-    }
-
     /// Takes the actions out, so that the bytes can be changed meanwhile; give them back with [`Output::give_back`].
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)

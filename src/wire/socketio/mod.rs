@@ -12,6 +12,6 @@ pub mod payload;
 pub use attachments::Assembly;
 pub use error::Violation;
 pub use packet::{Kind, Packet};
-pub use payload::{Json, event_name, is_reserved};
+pub use payload::{Json, is_reserved};
 
 pub use crate::wire::engineio::Revision;
