@@ -114,7 +114,7 @@ fn a_second_get_ends_the_session() {
     let sid = first.handshake();
     first.send("GET", &polling(&sid), &[], b"");
     // Until the first has arrived the second may be the one that waits.
-    while server.metric("throng_engine_sessions_ended_total{end=\"overlap\"}") == 0.0 {
+    while server.metric("throng_engine_sessions_ended_total{reason=\"overlap\"}") == 0.0 {
         second.send("GET", &polling(&sid), &[], b"");
         let response = second.answer();
         if response.status == 200 {
@@ -143,7 +143,7 @@ fn a_second_post_ends_the_session() {
     assert_eq!((response.status, &*response.body), (400, ""));
     assert_eq!(get.answer().body, "1");
     assert_eq!(second.get(&polling(&sid)).status, 400);
-    assert_eq!(server.metric("throng_engine_sessions_ended_total{end=\"overlap\"}"), 1.0);
+    assert_eq!(server.metric("throng_engine_sessions_ended_total{reason=\"overlap\"}"), 1.0);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_poll_that_is_let_go_ends_the_session() {
     let mut poll = Http::new(&server);
     poll.send("GET", &polling(&sid), &[], b"");
     drop(poll);
-    while server.metric("throng_engine_sessions_ended_total{end=\"transport_error\"}") == 0.0 {}
+    while server.metric("throng_engine_sessions_ended_total{reason=\"transport_error\"}") == 0.0 {}
     assert_eq!(http.get(&polling(&sid)).body, r#"{"code":1,"message":"Session ID unknown"}"#);
 }
 
@@ -282,7 +282,7 @@ fn the_server_pings_and_does_not_wait_for_ever() {
     assert_eq!(socket.next(), None);
     // Nobody polls.
     http.handshake();
-    while server.metric("throng_engine_sessions_ended_total{end=\"ping_timeout\"}") < 3.0 {}
+    while server.metric("throng_engine_sessions_ended_total{reason=\"ping_timeout\"}") < 3.0 {}
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn who_joins_nothing_is_closed() {
     let mut http = Http::new(&server);
     let sid = http.handshake();
     assert_eq!(http.get(&polling(&sid)).body, "1");
-    assert_eq!(server.metric("throng_engine_sessions_ended_total{end=\"no_namespace\"}"), 1.0);
+    assert_eq!(server.metric("throng_engine_sessions_ended_total{reason=\"no_namespace\"}"), 1.0);
 }
 
 #[test]

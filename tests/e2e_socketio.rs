@@ -39,6 +39,53 @@ fn a_token_opens_a_namespace() {
     assert_eq!(server.metric("throng_unauthenticated_connections{shard=\"0\"}"), 0.0);
 }
 
+/// R-AUTH-1: a header of the handshake is as good as `auth.token`, and both must agree.
+#[test]
+fn a_token_may_come_with_the_handshake() {
+    let server = server(&[]);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let token = server.token("anna");
+    let mut client = Packets::with_headers(&server, &[("Authorization", &bearer(&token))]);
+    let refused = client.connect("/", json!({"token": server.token("bob")})).unwrap_err();
+    assert_eq!(refused["data"]["code"], "auth_failed");
+    client.connect("/", json!({})).unwrap();
+    assert_eq!(client.event("connection_established")[1]["userId"], "anna");
+    let mut client = Packets::with_headers(&server, &[("Authorization", &bearer(&token))]);
+    client.connect("/", json!({"token": token})).unwrap();
+
+    let path = format!("{}&transport=polling", support::EIO);
+    for (path, headers, expected) in [
+        (path.clone(), vec![("Authorization", bearer("nonsense"))], 401),
+        (format!("{path}&token={token}"), vec![], 400),
+    ] {
+        let mut http = support::Http::new(&server);
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        http.send("GET", &path, &headers, b"");
+        assert_eq!(http.answer().status, expected);
+    }
+}
+
+/// A client that makes the server talk and does not listen.
+#[test]
+fn answers_that_nobody_fetches_are_bounded() {
+    let server = server(&["conn.out_queue_bytes=70000"]);
+    let mut client = Packets::polling(&server);
+    client.sign_in(&server, "anna");
+    let mut payload = String::new();
+    for ack in 0..1_000 {
+        payload += &format!(
+            "42{}[\"typing_start\",{{\"roomId\":\"{}\"}}]\u{1e}",
+            9_007_199_254_000_000_u64 + ack,
+            "x".repeat(128)
+        );
+    }
+    payload.pop();
+    while server.metric("throng_engine_sessions_ended_total{reason=\"server\"}") == 0.0 {
+        client.send(&payload);
+    }
+    assert_eq!(server.metric("throng_drops_total{reason=\"slow_consumer_closed\"}"), 1.0);
+}
+
 #[test]
 fn what_breaks_the_protocol_ends_the_session() {
     let server = server(&["sio.namespaces=/,/admin"]);
@@ -65,7 +112,7 @@ fn what_breaks_the_protocol_ends_the_session() {
     client.sign_in(&server, "anna");
     client.send("40");
     assert_eq!(client.next(), None, "a second CONNECT");
-    assert_eq!(server.metric("throng_engine_sessions_ended_total{end=\"parse_error\"}"), 11.0);
+    assert_eq!(server.metric("throng_engine_sessions_ended_total{reason=\"parse_error\"}"), 11.0);
 }
 
 #[test]
@@ -191,7 +238,7 @@ fn a_client_that_does_not_poll_is_a_slow_reader() {
     other.join("lobby");
     let text = "x".repeat(20_000);
     let mut sent = 0;
-    while server.metric("throng_engine_sessions_ended_total{end=\"server\"}") == 0.0 {
+    while server.metric("throng_engine_sessions_ended_total{reason=\"server\"}") == 0.0 {
         other.say("lobby", &text);
         sent += 1;
         assert!(sent < 100, "never closed");

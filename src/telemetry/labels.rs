@@ -99,7 +99,7 @@ labels! {
     }
 
     /// Why an Engine.IO session ended.
-    EngineEnd "end" {
+    EngineEnd "reason" {
         ClientClosed "client_closed" "The client sent the close packet";
         TransportClosed "transport_closed" "Its WebSocket was closed in order";
         TransportError "transport_error" "Its WebSocket or poll was lost, or a request was of a kind that ends it";

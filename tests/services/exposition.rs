@@ -1,7 +1,7 @@
 //! `/metrics` against the rules of the text format, by a parser that forgives nothing, and against its documentation.
 use crate::support::*;
 use std::collections::{BTreeMap, HashSet};
-use throng::telemetry::labels::{AuthFailure, DropReason, HandshakeRefusal};
+use throng::telemetry::labels::{AuthFailure, DropReason, EngineEnd, HandshakeRefusal};
 
 /// Name, labels in order, value.
 type Sample = (String, Vec<(String, String)>, f64);
@@ -226,7 +226,7 @@ fn every_family_and_every_label_value_is_documented() {
     };
     let rows: String = metrics(1).iter().map(|(name, family)| row(name, family)).collect();
     assert!(documented.contains(&rows), "the table of docs/metrics.md is to be:\n{rows}");
-    for meanings in [DropReason::MEANINGS, HandshakeRefusal::MEANINGS, AuthFailure::MEANINGS] {
+    for meanings in [DropReason::MEANINGS, HandshakeRefusal::MEANINGS, AuthFailure::MEANINGS, EngineEnd::MEANINGS] {
         let rows: String = meanings.iter().map(|(text, meaning)| format!("| `{text}` | {meaning} |\n")).collect();
         assert!(documented.contains(&rows), "a table of docs/metrics.md is to be:\n{rows}");
     }

@@ -68,9 +68,13 @@ impl Http {
     pub fn handshake(&mut self) -> String {
         let response = self.get(&format!("{EIO}&transport=polling"));
         assert_eq!(response.status, 200, "{response:?}");
-        let open: Value = serde_json::from_str(response.body.strip_prefix('0').expect("an open packet")).unwrap();
-        open["sid"].as_str().unwrap().to_owned()
+        sid_of(&response.body)
     }
+}
+
+fn sid_of(open: &str) -> String {
+    let open: Value = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).unwrap();
+    open["sid"].as_str().unwrap().to_owned()
 }
 
 /// Path and query of a session's polls.
@@ -162,11 +166,18 @@ impl Packets {
         Packets { way: Way::Polling(Http::new(server), http), kept: VecDeque::new(), ack: 0, sid }
     }
 
+    /// On polling; the handshake's request has these headers.
+    pub fn with_headers(server: &Server, headers: &[(&str, &str)]) -> Packets {
+        let mut http = Http::new(server);
+        http.send("GET", &format!("{EIO}&transport=polling"), headers, b"");
+        let sid = sid_of(&http.answer().body);
+        Packets { way: Way::Polling(Http::new(server), http), kept: VecDeque::new(), ack: 0, sid }
+    }
+
     pub fn socket(server: &Server) -> Packets {
         let mut socket = Socket::open(server, "").unwrap();
         let open = socket.next().unwrap();
-        let open: Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
-        let sid = open["sid"].as_str().unwrap().to_owned();
+        let sid = sid_of(&open);
         Packets { way: Way::Socket(socket), kept: VecDeque::new(), ack: 0, sid }
     }
 

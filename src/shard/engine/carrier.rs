@@ -28,10 +28,11 @@ impl<P: Plane> Shard<P> {
         socket: P::Socket,
         opening: Opening,
         revision: Revision,
+        token: Option<Box<str>>,
     ) -> Result<(), P::Socket> {
         self.core.now = self.core.plane.now();
         let slot = self.core.adopt_carrier(socket, &opening)?;
-        let key = self.core.add_session(revision, Transport::Carrier(slot));
+        let key = self.core.add_session(revision, Transport::Carrier(slot), token);
         self.core.conns[slot as usize].set_carried(key);
         let open = self.core.open_packet(key, Means::WebSocket);
         self.core.engine_push_text(key, &open);
@@ -42,10 +43,15 @@ impl<P: Plane> Shard<P> {
     }
 
     /// A session that begins on polling; the text of its open packet.
-    pub(in crate::shard) fn engine_handshake(&mut self, counted: Counted, revision: Revision) -> Vec<u8> {
+    pub(in crate::shard) fn engine_handshake(
+        &mut self,
+        counted: Counted,
+        revision: Revision,
+        token: Option<Box<str>>,
+    ) -> Vec<u8> {
         self.core.now = self.core.plane.now();
         let core = &mut self.core;
-        let key = core.add_session(revision, Transport::Polling(super::session::Polling::default()));
+        let key = core.add_session(revision, Transport::Polling(super::session::Polling::default()), token);
         if let Some(session) = core.engines.get(key) {
             session.counted = Some(counted);
         }
@@ -156,10 +162,14 @@ impl<P: Plane> Shard<P> {
 }
 
 impl<P: Plane> Core<P> {
-    fn add_session(&mut self, revision: Revision, transport: Transport) -> u32 {
+    fn add_session(&mut self, revision: Revision, transport: Transport, token: Option<Box<str>>) -> u32 {
         self.counters.engine_opened += 1;
         let protocol = socketio::Session::new(&self.settings.sio, revision, self.now.mono_ms());
-        self.engines.add(self.id, &mut self.ids, transport, protocol)
+        let key = self.engines.add(self.id, &mut self.ids, transport, protocol);
+        if let Some(session) = self.engines.get(key) {
+            session.token = token;
+        }
+        key
     }
 
     /// A row of the plane for a WebSocket that carries a session.

@@ -55,6 +55,7 @@ impl<P: Plane> Shard<P> {
                 Action::Send { packet } => {
                     self.core.copy_outboxes(key);
                     self.core.engine_push_text(key, output.text(packet));
+                    self.core.end_if_over_limit(key);
                 }
                 Action::Close { why } => self.core.engine_closed(key, *why),
                 // The server asks its clients nothing yet.
@@ -106,6 +107,10 @@ impl<P: Plane> Core<P> {
 
     /// What virtual connections have said goes before what the session says itself.
     fn copy_outboxes(&mut self, key: u32) {
+        // What does not fit waits where it counts against its connection.
+        if self.is_transport_full(key) {
+            return;
+        }
         let Some(connections) = self.engines.get(key).map(|session| session.connections.clone()) else { return };
         for slot in connections {
             self.copy_outbox(slot, key);

@@ -71,6 +71,8 @@ pub struct Session {
     /// Slots of its virtual connections.
     pub connections: SmallVec<[Slot; 2]>,
     pub protocol: socketio::Session,
+    /// A token that came with the handshake, for namespaces that are asked for without one (R-AUTH-1).
+    pub token: Option<Box<str>>,
     /// Set when all is over but the word to a client that polls: when that began.
     pub closing_since: Option<u32>,
     /// A session on polling counts as a connection; on a carrier the carrier does.
@@ -93,6 +95,8 @@ pub struct Polling {
     pub get: Option<Reply>,
     /// A POST's body is being read.
     pub is_posting: bool,
+    /// Bytes that the session itself has said since the buffer was empty.
+    pub own_bytes: usize,
 }
 
 pub struct Candidate {
@@ -114,6 +118,7 @@ impl Engines {
             candidate: None,
             connections: SmallVec::new(),
             protocol,
+            token: None,
             closing_since: None,
             counted: None,
             is_unauthenticated: true,

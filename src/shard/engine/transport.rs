@@ -4,10 +4,12 @@
 //! connection. Only so much goes into the transport that it does not run dry; a virtual connection that finds it full is `BLOCKED`
 //! until it has drained, falls behind in its rooms, and is judged as any slow reader (R-CONN-5).
 use super::session::Transport;
+use crate::base::close::CloseCode;
 use crate::plane::{Plane, Slot};
 use crate::shard::Core;
 use crate::shard::conn::{NONE, Stage, flag};
 use crate::shard::conns::is_virtual;
+use crate::telemetry::{DropReason, EngineEnd};
 use crate::wire::engineio::PayloadWriter;
 use crate::wire::ws::{self, Opcode};
 
@@ -43,12 +45,15 @@ impl<P: Plane> Core<P> {
         let mut frame = std::mem::take(&mut self.transcoded);
         frame.clear();
         ws::append_frame(&mut frame, Opcode::Text, packet.as_bytes());
+        if let Some(Transport::Polling(polling)) = self.engines.get(key).map(|session| &mut session.transport) {
+            polling.own_bytes += frame.len();
+        }
         self.engine_push(key, &frame);
         self.transcoded = frame;
     }
 
     /// Whether the transport takes no more for now.
-    fn is_transport_full(&self, key: u32) -> bool {
+    pub(super) fn is_transport_full(&self, key: u32) -> bool {
         let Some(session) = self.engines.sessions.get(key as usize) else { return true };
         match &session.transport {
             Transport::Polling(polling) => polling.buffer.len() >= TRANSPORT_BYTES,
@@ -60,6 +65,21 @@ impl<P: Plane> Core<P> {
                 };
                 conn.stage != Stage::Carrier || conn.has(flag::BLOCKED) || unsent >= TRANSPORT_BYTES
             }
+        }
+    }
+
+    /// A client that makes the session itself talk and does not listen (R-CONN-5). A carrier is looked at by the flush.
+    pub(super) fn end_if_over_limit(&mut self, key: u32) {
+        let limit = self.settings.out_queue_bytes;
+        let Some(session) = self.engines.get(key) else { return };
+        // One answer may be larger than the limit, and stands before what the session says.
+        let waiting = match &session.transport {
+            Transport::Polling(polling) => polling.own_bytes as u64,
+            Transport::Carrier(_) => 0,
+        };
+        if limit != 0 && waiting > limit {
+            self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
+            self.engine_end(key, EngineEnd::Server, Some(CloseCode::SlowConsumer));
         }
     }
 
@@ -224,6 +244,9 @@ impl<P: Plane> Core<P> {
         let taken = PayloadWriter::new(revision, &mut body).frames(&polling.buffer, PAYLOAD_BYTES);
         polling.buffer.drain(..taken);
         let is_empty = polling.buffer.is_empty();
+        if is_empty {
+            polling.own_bytes = 0;
+        }
         if is_empty && polling.buffer.capacity() > TRANSPORT_BYTES {
             polling.buffer = Vec::new();
         }

@@ -41,7 +41,14 @@ impl<P: Plane> Core<P> {
         if self.drain.is_some() {
             return self.refuse_connect(key, namespace, crate::shard::commands::overloaded());
         }
-        let Some(token) = token else {
+        let known = self.engines.get(key).and_then(|session| session.token.clone());
+        if let (Some(token), Some(known)) = (token, &known)
+            && token != &**known
+        {
+            self.counters.auth_failures.add(AuthFailure::Conflicting, 1);
+            return self.refuse_connect(key, namespace, Refusal::new(Code::AuthFailed));
+        }
+        let Some(token) = token.or(known.as_deref()) else {
             self.counters.auth_failures.add(AuthFailure::Missing, 1);
             return self.refuse_connect(key, namespace, Refusal::new(Code::AuthRequired));
         };

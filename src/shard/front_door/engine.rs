@@ -14,7 +14,9 @@ use crate::shard::engine::{Answer, Ask, Counted, Exchange, refuse};
 use crate::shard::host::Hosted;
 use crate::telemetry::HandshakeRefusal;
 use crate::wire::engineio::{Request, RequestError, Sid, Transport};
-use crate::wire::http::{self, Head, address_key, check, client_address, cors_headers, origin_allowed, parse_head};
+use crate::wire::http::{
+    self, Head, TokenError, address_key, check, client_address, cors_headers, origin_allowed, parse_head, request_token,
+};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use std::future::{Future, poll_fn};
@@ -66,6 +68,8 @@ struct Wanted {
     is_upgrade: bool,
     /// The 101, if it is a good upgrade.
     accept: Option<Vec<u8>>,
+    /// What a handshake brought, unverified.
+    token: Result<Option<Box<str>>, TokenError>,
     is_origin_allowed: bool,
     cors: String,
     is_last: bool,
@@ -88,9 +92,14 @@ impl Wanted {
         let is_upgrade = head.header("upgrade").is_some() && head.has_token("connection", "upgrade");
         let is_origin_allowed =
             origin_allowed(head.header("origin"), head.header("host"), &config.http.allowed_origins);
-        let accept = check(head).ok().map(|upgrade| {
+        let upgrade = check(head).ok();
+        let protocols = upgrade.as_ref().map_or(&[][..], |upgrade| &upgrade.protocols);
+        let credentials = request_token(head, protocols, config.auth.allow_query_token);
+        let protocol = credentials.as_ref().ok().and_then(|credentials| credentials.protocol);
+        let token = credentials.map(|credentials| credentials.token.map(|token| token.as_ref().into()));
+        let accept = upgrade.map(|upgrade| {
             let mut response = Vec::with_capacity(256);
-            http::write_accept(&mut response, &upgrade, None);
+            http::write_accept(&mut response, &upgrade, protocol);
             response
         });
         let body = match head.header("content-length") {
@@ -103,6 +112,7 @@ impl Wanted {
             request: Request::parse(head, is_upgrade, config.sio.eio3),
             is_upgrade,
             accept,
+            token,
             is_origin_allowed,
             cors: if is_origin_allowed { cors_headers(head) } else { String::new() },
             is_last: head.minor_version() == 0 || head.has_token("connection", "close"),
@@ -157,8 +167,8 @@ pub(super) async fn serve(
     let mut exchanging = Exchanging { stream, received, wanted, visit };
     let is_open = match request {
         Ok(Request::Handshake { revision, .. }) => match exchanging.admit() {
-            Ok(counted) => {
-                let body = visit.shard.shard.borrow_mut().engine_handshake(counted, revision);
+            Ok((counted, token)) => {
+                let body = visit.shard.shard.borrow_mut().engine_handshake(counted, revision, token);
                 visit.shard.turn();
                 place.vouch();
                 exchanging.payload(&body).await
@@ -196,6 +206,13 @@ fn web_socket(
             return Ok(None);
         }
     };
+    let token = match request {
+        Request::Handshake { .. } => match checked_token(wanted.token, shard) {
+            Ok(token) => token,
+            Err(away) => return Err((stream, away)),
+        },
+        _ => None,
+    };
     let opening = Opening {
         response,
         identity: None,
@@ -218,7 +235,7 @@ fn web_socket(
         }
         Request::Handshake { revision, .. } => {
             place.unvouch();
-            let result = shard.shard.borrow_mut().engine_open(socket, opening, revision);
+            let result = shard.shard.borrow_mut().engine_open(socket, opening, revision, token);
             match result {
                 Ok(()) => _ = place.keep(),
                 Err(socket) => table_full(socket, shard),
@@ -231,15 +248,30 @@ fn web_socket(
     Ok(None)
 }
 
+/// A token that came with a handshake must hold then and there (R-AUTH-1: 401).
+fn checked_token(
+    token: Result<Option<Box<str>>, TokenError>,
+    shard: &Rc<Hosted>,
+) -> Result<Option<Box<str>>, TurnedAway> {
+    let token = token.map_err(|error| turned_away(HandshakeRefusal::BadToken, error.failure()))?;
+    match &token {
+        Some(token) if shard.shard.borrow_mut().verify(token).is_err() => {
+            Err(turned_away(HandshakeRefusal::BadToken, Failure::bad_token()))
+        }
+        _ => Ok(token),
+    }
+}
+
 impl Exchanging<'_> {
-    /// Counts a new session as a connection is counted.
-    fn admit(&self) -> Result<Counted, TurnedAway> {
+    /// Counts a new session as a connection is counted. With the token of its request, if it brought one.
+    fn admit(&mut self) -> Result<(Counted, Option<Box<str>>), TurnedAway> {
         if self.visit.shard.shard.borrow().is_leaving() {
             return Err(turned_away(HandshakeRefusal::Draining, Failure::unavailable(1)));
         }
+        let token = checked_token(std::mem::replace(&mut self.wanted.token, Ok(None)), self.visit.shard)?;
         let mut place = count(self.visit.door, self.visit.config)?;
         count_address(&mut place, self.wanted.address_key, now().mono_ns)?;
-        Ok(Counted { address: place.keep() })
+        Ok((Counted { address: place.keep() }, token))
     }
 
     /// A poll: waits for what comes. False: the connection is over.

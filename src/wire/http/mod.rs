@@ -14,5 +14,5 @@ pub use client_ip::{address_key, client_address};
 pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};
-pub use token::{Credentials, TokenError, bearer_token};
+pub use token::{Credentials, TokenError, bearer_token, request_token};
 pub use upgrade::{Refused, Upgrade, check, write_accept};
