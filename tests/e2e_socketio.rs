@@ -394,6 +394,52 @@ mod recovery {
         fresh(&mut Packets::socket(&server), "anna", &was, "too late");
     }
 
+    /// Rooms and messages are on disk; what a client was in is kept by a server that ends in order.
+    #[test]
+    fn a_restart_in_order_is_recovered_from() {
+        let mut server = server(&["drain.interval_ms=100"]);
+        let mut other = server.client("bob");
+        other.join("lobby");
+        other.join("attic");
+        let was: Vec<Lost> =
+            (0..4).map(|n| lost(&server, Packets::socket(&server), &format!("user{n}"), &mut other, false)).collect();
+        // One more is connected until the end, on polling.
+        let mut last = Packets::polling(&server);
+        let reply = last.sign_in(&server, "carla");
+        last.join("lobby");
+        other.say("lobby", "heard");
+        let offset = last.event("new_message")[2].clone();
+        other.close(1000);
+        let reader = std::thread::spawn(move || while last.next().is_some() {});
+        server.restart_in_order();
+        reader.join().unwrap();
+        let mut other = server.client("bob");
+        other.join("attic");
+        other.say("attic", "after the restart");
+        other.join("lobby");
+        other.say("lobby", "after the restart");
+        for (n, was) in was.iter().enumerate() {
+            let mut client = Packets::polling(&server);
+            let reply = back(&server, &mut client, &format!("user{n}"), was);
+            assert_eq!(reply, was.reply, "user{n}");
+            // Those of the clients that were lost later, too.
+            let count = 3 + 4 * (3 - n) + 1 + 2;
+            let heard = messages(&mut client, count);
+            let of =
+                |room: &str| heard.iter().filter(|(name, _)| name == room).map(|(_, text)| &**text).collect::<Vec<_>>();
+            assert_eq!(of("attic").last(), Some(&"after the restart"));
+            assert_eq!((of("lobby")[0], of("lobby").last()), ("missed 1", Some(&"after the restart")));
+        }
+        let mut client = Packets::socket(&server);
+        assert_eq!(back(&server, &mut client, "carla", &Lost { reply: reply.clone(), offset }), reply);
+        assert_eq!(messages(&mut client, 1)[0].1, "after the restart");
+        // It is read once: a pid is no use after the next, disorderly end.
+        let offset = json!("1.1.x.lobby");
+        server.restart();
+        let mut client = Packets::socket(&server);
+        assert_ne!(back(&server, &mut client, "user0", &Lost { reply: was[0].reply.clone(), offset }), was[0].reply);
+    }
+
     /// The network has gone and the server has not noticed: the old connection makes way.
     #[test]
     fn a_client_is_taken_over_from_a_connection_that_seems_alive() {

@@ -5,6 +5,7 @@
 //! A second signal exits at once: whatever was acknowledged is on disk already (R-CONN-6).
 use super::control::{Control, Event};
 use super::key_watch::KeyWatch;
+use super::lost_clients;
 use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, ServeOptions, StartError, fail, no_listener};
 use super::post::{Post, post_until_taken};
 use super::source::ProcessSource;
@@ -107,6 +108,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
     let totals = Arc::new(Totals::default());
     let unknown_key = key_watch.unknown_key();
+    let lost = lost_clients::take(&config.server.data_dir);
     for (shard, (listener, bell)) in (0..shards).zip(listeners.into_iter().zip(&bells)) {
         let hand_over = services.hand_over_handle();
         threads.start(Start {
@@ -125,6 +127,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
             },
             bell: bell.clone(),
             listener,
+            lost: lost.clone(),
             door: Door {
                 trusted_proxies: trusted_proxies(&config),
                 addresses: addresses.clone(),
@@ -145,6 +148,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let is_crashed =
         wait(&control, &mut threads, &post, &source, &config, &inputs, &mut key_watch, &totals, &addresses);
     is_over.store(true, Relaxed);
+    lost_clients::keep(&config.server.data_dir, &threads.lost);
     store.flush_and_stop();
     services.stop();
     drop(key_watch);

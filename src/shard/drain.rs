@@ -14,6 +14,8 @@ pub struct Drain {
     deadline: u32,
     /// Told, to be closed at the tick.
     told: Vec<(u32, Slot)>,
+    /// Nothing was left here, and the others know.
+    is_done: bool,
 }
 
 /// Between `server_closing` and the close frame: time for what was received before to be committed and acknowledged.
@@ -24,7 +26,7 @@ impl<P: Plane> Core<P> {
     pub(super) fn begin_drain(&mut self) {
         if self.drain.is_none() {
             let deadline = self.tick.saturating_add(self.settings.drain_deadline);
-            self.drain = Some(Drain { next: 0, next_batch: self.tick, deadline, told: Vec::new() });
+            self.drain = Some(Drain { next: 0, next_batch: self.tick, deadline, told: Vec::new(), is_done: false });
         }
     }
 
@@ -46,7 +48,15 @@ impl<P: Plane> Core<P> {
             }
             drain.next_batch = self.tick + self.settings.drain_interval;
         }
+        if !drain.is_done && self.is_empty() {
+            drain.is_done = true;
+            self.totals.drained();
+        }
         self.drain = Some(drain);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open == 0 && self.engines.is_drained() && self.jobs_in_flight == 0 && self.mesh.waiting() == 0
     }
 
     /// This shard's share of `drain.batch`, or more if the deadline needs it.
@@ -80,12 +90,13 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    /// Nobody is connected any more, or time is up.
+    /// Nobody is connected any more on any shard, or time is up.
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let is_over = self.tick >= drain.deadline;
-            is_over
-                || (self.open == 0 && self.engines.is_drained() && self.jobs_in_flight == 0 && self.mesh.waiting() == 0)
+            // Others may need this shard's rooms until their last command was answered, and its pids until their last client is gone.
+            let is_everywhere = self.totals.drained_shards() >= u64::from(self.shards);
+            is_over || (is_everywhere && self.is_empty() && !self.mesh.has_mail())
         })
     }
 }

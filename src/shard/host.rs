@@ -35,6 +35,8 @@ pub struct Start {
     pub bell: Arc<Bell>,
     pub listener: TcpListener,
     pub door: Door,
+    /// What `Prepared::run` gave at the end of an earlier process, of all shards: lost clients that may come back.
+    pub lost: Arc<str>,
 }
 
 /// Makes the shard's rings, so many, and the runtime's. Call it in the shard's own thread: a ring has one submitting thread for life.
@@ -47,21 +49,22 @@ pub fn prepare(options: &RingOptions, rings: u32) -> Result<(Prepared, Box<dyn W
 }
 
 impl Prepared {
-    /// Runs the shard until it is told to stop or has drained.
-    pub fn run(self, start: Start) -> io::Result<()> {
+    /// Runs the shard until it is told to stop or has drained. What it gives back holds secrets.
+    pub fn run(self, start: Start) -> io::Result<Vec<u8>> {
         let Prepared { rings, mut runtime, ready } = self;
         let closer = start.listener.try_clone()?;
-        runtime.block_on(serve(rings, ready, start, closer));
+        let lost = runtime.block_on(serve(rings, ready, start, closer));
         // A drop would leak what is pending on the host's ring; the thread ends with the process.
         std::mem::forget(runtime);
-        Ok(())
+        Ok(lost)
     }
 }
 
-async fn serve(rings: Rings, ready: Ready, start: Start, closer: TcpListener) {
-    let Start { parts, bell, listener, door } = start;
+async fn serve(rings: Rings, ready: Ready, start: Start, closer: TcpListener) -> Vec<u8> {
+    let Start { parts, bell, listener, door, lost } = start;
     let kick = rings.waker();
     let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(rings, parts)), kick });
+    shard.shard.borrow_mut().restore_lost(&lost);
     let door = Rc::new(door);
     monoio::spawn(accept(listener, shard.clone(), door));
     monoio::spawn(tick(shard.clone()));
@@ -71,7 +74,7 @@ async fn serve(rings: Rings, ready: Ready, start: Start, closer: TcpListener) {
     loop {
         let is_busy = shard.shard.borrow_mut().turn();
         if shard.shard.borrow().is_stopped() {
-            break;
+            return shard.shard.borrow_mut().lost();
         }
         if is_accepting && shard.shard.borrow().is_leaving() {
             is_accepting = false;

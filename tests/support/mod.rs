@@ -79,6 +79,18 @@ impl Server {
     /// Kills the server (SIGKILL) and starts another one on the same data and port.
     pub fn restart(&mut self) {
         self.process.kill().unwrap();
+        self.start_again();
+    }
+
+    /// The same, in order: SIGTERM, and a wait for its end.
+    pub fn restart_in_order(&mut self) {
+        self.terminate();
+        assert_eq!(self.process.wait().unwrap().code(), Some(0));
+        self.start_again();
+        self.is_over = false;
+    }
+
+    fn start_again(&mut self) {
         self.process.wait().unwrap();
         self.check_log();
         // The kernel gives the killed process's rings back after its end, and the listener with them: the port is free a little later.

@@ -16,6 +16,7 @@ mod liveness;
 mod packets;
 mod polling;
 mod recovery;
+mod saved;
 mod session;
 mod track;
 mod transport;

@@ -20,8 +20,7 @@ use crate::shard::{Core, Departure};
 use crate::telemetry::{DropReason, EngineEnd};
 use crate::wire::engineio::Sid;
 use crate::wire::ws::{self, Opcode};
-use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Lost clients whose state one shard keeps. More: the oldest goes, and its client starts afresh. Each takes some hundred bytes, and
@@ -34,8 +33,8 @@ pub const REQUEST: &str = "";
 /// What is kept of a lost connection.
 #[derive(Clone, Debug)]
 pub struct Remembered {
-    session: Ulid,
-    memory: Memory,
+    pub(super) session: Ulid,
+    pub(super) memory: Memory,
 }
 
 /// Mail: somebody wants to go on where this pid was lost.
@@ -85,8 +84,9 @@ impl Pending {
 /// The pids that a shard has given out.
 #[derive(Default)]
 pub struct Recoveries {
-    entries: Slab<Entry>,
-    generation: u16,
+    /// By row. Rows are not used again before all have been, so that a restart finds its own free.
+    entries: HashMap<u32, Entry>,
+    next_row: u32,
     /// Rows of what is kept, oldest first, with the tick at which it goes. Some may have been taken meanwhile.
     kept: VecDeque<(u32, Sid)>,
     count: usize,
@@ -109,20 +109,41 @@ enum Holder {
 impl Recoveries {
     /// A pid for a new connection.
     pub fn add(&mut self, shard: u16, ids: &mut UlidSource, conn: ConnRef, user: &str) -> Sid {
-        self.generation = self.generation.wrapping_add(1);
-        let entry = self.entries.vacant_entry();
-        let pid = Sid::new(shard, self.generation, entry.key() as u32, ids.random());
-        entry.insert(Entry { pid, user: user.into(), holder: Holder::Live(conn), claim: None });
+        while self.entries.contains_key(&self.next_row) {
+            self.next_row = self.next_row.wrapping_add(1);
+        }
+        let row = self.next_row;
+        self.next_row = row.wrapping_add(1);
+        let pid = Sid::new(shard, 0, row, ids.random());
+        self.entries.insert(row, Entry { pid, user: user.into(), holder: Holder::Live(conn), claim: None });
         pid
     }
 
+    /// A client that was lost before a restart; those that go first come first.
+    pub fn restore(&mut self, pid: Sid, user: &str, remembered: Remembered, deadline: u32) {
+        let holder = Holder::Kept(Box::new(remembered), deadline);
+        let entry = Entry { pid, user: user.into(), holder, claim: None };
+        if self.entries.insert(pid.slot, entry).is_none() {
+            self.count += 1;
+        }
+        self.kept.push_back((deadline, pid));
+    }
+
+    /// Everything that is kept: pid, user, what of, and the tick until which.
+    pub fn kept(&self) -> impl Iterator<Item = (Sid, &str, &Remembered, u32)> {
+        self.entries.values().filter_map(|entry| match &entry.holder {
+            Holder::Kept(remembered, deadline) => Some((entry.pid, &*entry.user, &**remembered, *deadline)),
+            Holder::Live(_) => None,
+        })
+    }
+
     fn find(&mut self, pid: Sid) -> Option<&mut Entry> {
-        self.entries.get_mut(pid.slot as usize).filter(|entry| entry.pid.is(pid))
+        self.entries.get_mut(&pid.slot).filter(|entry| entry.pid.is(pid))
     }
 
     fn remove(&mut self, pid: Sid) -> Option<Entry> {
         self.find(pid)?;
-        let entry = self.entries.remove(pid.slot as usize);
+        let entry = self.entries.remove(&pid.slot)?;
         self.count -= usize::from(matches!(entry.holder, Holder::Kept(..)));
         Some(entry)
     }
@@ -260,7 +281,7 @@ impl<P: Plane> Core<P> {
                 user: user.clone(),
                 role,
                 request: REQUEST.into(),
-                room: (&*position.room).into(),
+                room: position.room,
                 epoch: position.epoch,
                 offset: position.offset,
                 read_at_ns: self.now.mono_ns,

@@ -160,6 +160,10 @@ impl Engines {
         self.sessions.is_empty() && self.exchanges.visitors == 0
     }
 
+    pub fn session_keys(&self) -> Vec<u32> {
+        self.sessions.iter().map(|(key, _)| key as u32).collect()
+    }
+
     /// Sessions that no carrier counts for.
     pub fn polling_count(&self) -> u64 {
         self.sessions.iter().filter(|(_, session)| session.counted.is_some()).count() as u64

@@ -5,8 +5,8 @@
 //! arrived and is remembered only as one position for each room.
 use crate::session::socketio::Offset;
 use crate::wire::ws;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Events remembered at most, each of 16 bytes: what a client gets in 25 s, the time between two pings, at 40 a second. Older ones
 /// count as received; a client that has not got them is told so honestly, by ids that it does not know.
@@ -16,7 +16,7 @@ const EVENTS_MAX: usize = 1_024;
 const NO_ROOM: u16 = u16::MAX;
 
 /// An event with an offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Point {
     /// Index in `Memory::rooms`.
     room: u16,
@@ -24,15 +24,15 @@ struct Point {
 }
 
 /// How far a client is in one room, as of the last event that it has certainly seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     /// Empty once it has left: events of it may still be named.
-    room: Arc<str>,
+    room: Box<str>,
     epoch: Box<str>,
     offset: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     rooms: Vec<Known>,
     /// The last event that the client has certainly seen; none before the first.
@@ -48,7 +48,7 @@ pub struct Memory {
 /// A room to be entered again, and from where on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    pub room: Arc<str>,
+    pub room: Box<str>,
     pub epoch: Box<str>,
     pub offset: u64,
 }
