@@ -38,7 +38,52 @@ for (const transports of Object.keys(TRANSPORTS)) {
       }
     });
 
-    it("killed while one is away: what was said before comes with the recovery", async () => {
+    it("stopped while one is away: rooms and what was said before come with the recovery", async () => {
+      const room = roomName();
+      const anna = await connected(server, { transports, reconnectionDelay: 4000, reconnectionDelayMax: 4000, randomizationFactor: 0 });
+      const bob = await connected(server, { user: "bob" });
+      await join(anna, room);
+      await join(bob, room);
+      const heard = texts(anna);
+      await say(bob, room, "m0");
+      await reaches(heard, 1, "messages");
+      const { id } = anna;
+      anna.io.engine.close();
+      for (const message of range(1, 4)) await say(bob, room, message);
+      const back = once(anna, "connect");
+      assert.equal(await server.kill("SIGTERM"), 0);
+      await server.start();
+      await back;
+      assert.equal(anna.recovered, true);
+      assert.equal(anna.id, id);
+      await reaches(heard, 4, "messages");
+      await say(anna, room, "m4");
+      await reaches(heard, 5, "messages");
+      assert.deepEqual(heard, range(0, 5));
+    });
+
+    it("stopped under all: everyone recovers", async () => {
+      const room = roomName();
+      const anna = await connected(server, { transports });
+      const bob = await connected(server, { transports, user: "bob" });
+      await join(anna, room);
+      await join(bob, room);
+      const heard = [texts(anna), texts(bob)];
+      await say(anna, room, "m0");
+      for (const list of heard) await reaches(list, 1, "messages");
+      const back = [once(anna, "connect"), once(bob, "connect")];
+      assert.equal(await server.kill("SIGTERM"), 0);
+      await server.start();
+      await Promise.all(back);
+      for (const socket of [anna, bob]) assert.equal(socket.recovered, true);
+      await say(bob, room, "m1");
+      for (const list of heard) {
+        await reaches(list, 2, "messages");
+        assert.deepEqual(list, ["m0", "m1"]);
+      }
+    });
+
+    it("killed while one is away: not recovered, and the snapshot has what was said", async () => {
       const room = roomName();
       const anna = await connected(server, { transports, reconnectionDelay: 3000, reconnectionDelayMax: 3000, randomizationFactor: 0 });
       const bob = await connected(server, { user: "bob" });
@@ -53,9 +98,13 @@ for (const transports of Object.keys(TRANSPORTS)) {
       await server.kill("SIGKILL");
       await server.start();
       await back;
-      assert.equal(anna.recovered, true);
-      await reaches(heard, 4, "messages");
-      assert.deepEqual(heard, range(0, 4));
+      if (anna.recovered) {
+        await reaches(heard, 4, "messages");
+        return assert.deepEqual(heard, range(0, 4));
+      }
+      const snapshot = once(anna, "room_joined");
+      await join(anna, room);
+      assert.deepEqual((await snapshot)[0].recentMessages.map(({ message }) => message), range(0, 4));
     });
 
     it("drained: the clients are told to come back, not to stay away", async () => {
