@@ -3,6 +3,7 @@
 //! Bounded before anything is believed: the number of connections, those not signed in, per address, the size of a head and the time
 //! for it (R-CONN-2). Whatever was counted is released again by `Place` unless the connection is opened.
 mod engine;
+mod polling;
 
 use super::host::Hosted;
 use super::{Addresses, Opening, Refused, Totals};

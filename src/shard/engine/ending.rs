@@ -38,7 +38,11 @@ impl<P: Plane> Core<P> {
         let candidate = session.candidate.take();
         let connections = std::mem::take(&mut session.connections);
         self.counters.engine_ended.add(end, 1);
-        let ending = code.map_or(Ending::Lost, Ending::Code);
+        let ending = match (code, end) {
+            (Some(code), _) => Ending::Code(code),
+            (None, EngineEnd::ClientClosed) => Ending::Code(CloseCode::Normal),
+            (None, _) => Ending::Lost,
+        };
         for slot in connections {
             if end.has_last_words() && code != Some(CloseCode::SlowConsumer) {
                 self.copy_outbox(slot, key);

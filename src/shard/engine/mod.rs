@@ -10,6 +10,7 @@
 //!
 //! A request or WebSocket that reaches another shard than its session's is passed on by mail (`exchange`); the sid says where to.
 mod carrier;
+mod comeback;
 mod ending;
 mod exchange;
 mod liveness;
@@ -23,6 +24,10 @@ mod transport;
 mod virtuals;
 
 pub use carrier::{Upgrade, refuse};
+pub use comeback::REQUEST as RECOVERY_REQUEST;
 pub use exchange::{Answer, Ask, Asked, Exchange, Reply};
-pub use recovery::{Claim, REQUEST as RECOVERY_REQUEST, Recovered, Remembered};
+pub use recovery::{Claim, Recovered, Remembered};
 pub use session::{Counted, Engines};
+
+#[cfg(test)]
+mod tests;

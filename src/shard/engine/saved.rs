@@ -3,7 +3,7 @@
 //!
 //! A process that is killed leaves none: its clients start afresh, which they are told by ids that they do not know. Messages are
 //! another matter; they are on disk, and the history has them.
-use super::recovery::Remembered;
+use super::recovery::{Owner, Remembered};
 use super::track::Memory;
 use crate::ids::Ulid;
 use crate::limits::TICK_MS;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 struct Line {
     pid: String,
     user: String,
+    namespace: String,
     session: String,
     /// Unix ms.
     until_ms: u64,
@@ -34,10 +35,11 @@ impl<P: Plane> Shard<P> {
             connections.into_iter().for_each(|slot| core.keep_memory(slot));
         }
         let mut out = Vec::new();
-        for (pid, user, remembered, deadline) in core.engines.recoveries.kept() {
+        for (pid, owner, remembered, deadline) in core.engines.recoveries.kept() {
             let line = Line {
                 pid: pid.text(&mut [0; Sid::TEXT_BYTES]).to_owned(),
-                user: user.to_owned(),
+                user: owner.user.to_string(),
+                namespace: core.settings.sio.name(owner.namespace).to_owned(),
                 session: remembered.session.to_string(),
                 until_ms: core.now.unix_ms + u64::from(deadline.saturating_sub(core.tick)) * TICK_MS,
                 memory: remembered.memory.clone(),
@@ -61,11 +63,16 @@ impl<P: Plane> Shard<P> {
             .collect();
         found.sort_by_key(|(until_ms, ..)| *until_ms);
         for (until_ms, pid, line) in found {
-            let Some(session) = Ulid::parse(&line.session) else { continue };
+            let (Some(session), Some(namespace)) =
+                (Ulid::parse(&line.session), core.settings.sio.namespace(&line.namespace))
+            else {
+                continue;
+            };
+            let owner = Owner { user: line.user.into(), namespace };
             let ticks = u32::try_from((until_ms - now_ms).div_ceil(TICK_MS)).unwrap_or(u32::MAX / 2);
             let deadline = core.tick.saturating_add(ticks.min(core.settings.recovery_ticks));
             if core.settings.recovery_ticks > 0 {
-                core.engines.recoveries.restore(pid, &line.user, Remembered { session, memory: line.memory }, deadline);
+                core.engines.recoveries.restore(pid, owner, Remembered { session, memory: line.memory }, deadline);
             }
         }
     }

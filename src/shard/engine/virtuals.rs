@@ -1,5 +1,5 @@
 //! Virtual connections: one for each namespace that a client is in. Signed in as any connection, and closed as R-SIO-2 says.
-use super::recovery::Pending;
+use super::comeback::Pending;
 use super::track::Memory;
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
@@ -72,7 +72,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// A record for a namespace's connection; none if there are too many, or too many formats.
-    fn open_virtual(&mut self, key: u32, namespace: Namespace) -> Option<Slot> {
+    pub(super) fn open_virtual(&mut self, key: u32, namespace: Namespace) -> Option<Slot> {
         let revision = self.engines.get(key)?.revision;
         let vocabulary = SocketIo {
             namespace: self.settings.sio.name(namespace).into(),
@@ -117,9 +117,9 @@ impl<P: Plane> Core<P> {
     /// Answers CONNECT with ids that the client has not had before.
     pub(super) fn connect_fresh(&mut self, slot: Slot) {
         let conn = self.conn_ref(slot);
-        let Some(user) = self.conns[slot as usize].user.clone() else { return };
+        let Some(owner) = self.owner(slot) else { return };
         let pid = (self.settings.recovery_ticks > 0)
-            .then(|| self.engines.recoveries.add(self.id, &mut self.ids, conn, user.id()));
+            .then(|| self.engines.recoveries.add(self.id, &mut self.ids, conn, owner));
         if let Some(virtual_) = self.engines.virtual_of(slot) {
             virtual_.pending = None;
             virtual_.pid = pid;
