@@ -49,7 +49,7 @@ fn publish(shard: &mut Shard<SimPlane>, offset: u64, class: Class) {
 }
 
 fn ask(shard: &mut Shard<SimPlane>, sid: Sid, ask: Ask) -> Exchange {
-    let exchange = shard.engine_ask(sid, ask).unwrap();
+    let exchange = shard.engine_ask(sid, Revision::V4, ask).unwrap();
     shard.turn();
     exchange
 }
