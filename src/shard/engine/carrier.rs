@@ -73,7 +73,7 @@ impl<P: Plane> Shard<P> {
         revision: Revision,
         socket: OwnedFd,
         opening: Opening,
-    ) -> Result<(), (OwnedFd, Opening)> {
+    ) -> Result<(), OwnedFd> {
         self.core.now = self.core.plane.now();
         let upgrade = Box::new(Upgrade { sid, revision, socket, opening });
         if sid.shard == self.core.id || sid.shard >= self.core.shards {
@@ -84,7 +84,7 @@ impl<P: Plane> Shard<P> {
             Ok(()) => Ok(()),
             Err(Mail::EngineUpgrade(upgrade)) => {
                 self.core.counters.dropped.add(DropReason::MailboxFullEngine, 1);
-                Err((upgrade.socket, upgrade.opening))
+                Err(upgrade.socket)
             }
             Err(_) => unreachable!("what was offered comes back"),
         }

@@ -145,7 +145,7 @@ pub(super) async fn serve(
         }
     };
     if wanted.is_upgrade {
-        return web_socket(stream, received, place, request, wanted, visit);
+        return web_socket(stream, received, place, request, wanted, visit).await;
     }
     let is_post = matches!(request, Ok(Request::Session { is_post: true, .. }));
     let revision = match request {
@@ -175,7 +175,7 @@ pub(super) async fn serve(
 }
 
 /// An upgrade: a session of its own, or the next transport of one that polls.
-fn web_socket(
+async fn web_socket(
     stream: TcpStream,
     received: Vec<u8>,
     mut place: Place,
@@ -220,7 +220,7 @@ fn web_socket(
             let result = shard.shard.borrow_mut().engine_upgrade(sid, revision, socket, opening);
             match result {
                 Ok(()) => _ = place.keep(),
-                Err((socket, _)) => table_full(socket, shard),
+                Err(socket) => table_full(socket, shard),
             }
         }
         Request::Handshake { revision, .. } => {
