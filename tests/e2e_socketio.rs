@@ -272,11 +272,11 @@ fn a_large_snapshot_passes_a_full_transport() {
 
 #[test]
 fn a_drain_tells_everyone_and_ends() {
-    let mut server = server(&["drain.interval_ms=100"]);
+    let server = server(&["drain.interval_ms=100"]);
     let mut clients = [Packets::polling(&server), Packets::socket(&server), Packets::polling(&server)];
     clients[0].sign_in(&server, "anna");
     clients[1].sign_in(&server, "berta");
-    server.terminate();
+    server.signal("-TERM");
     for (index, client) in clients.iter_mut().enumerate() {
         if index < 2 {
             assert_eq!(client.event("server_closing")[1]["retryMaxMs"], 10000);
@@ -286,7 +286,7 @@ fn a_drain_tells_everyone_and_ends() {
         }
     }
     drop(clients);
-    assert_eq!(server.exit_code(), Some(0));
+    server.ended();
 }
 
 /// A client that goes on where it was: its id, its rooms, what it missed.

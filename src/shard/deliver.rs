@@ -12,12 +12,14 @@ use super::fanout::Pace;
 use crate::base::close::CloseCode;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
+use crate::tls::Session;
 
 /// One send of a round.
 #[derive(Clone, Copy)]
 struct Planned {
     slot: Slot,
-    /// NONE: the outbox of `key` (an `Active` index), or a ping if that is NONE too; else a subscription, and `key` its room.
+    /// NONE: the outbox of `key` (an `Active` index), or a ping if that is NONE too; SEALED: what the connection's session has sealed;
+    /// else a subscription, and `key` its room.
     subscription: u32,
     key: u32,
     len: u32,
@@ -34,18 +36,29 @@ pub struct Deliveries {
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
     /// Rooms to settle after the flush.
-    pub touched: Vec<u32>,
-    /// Virtual connections have moved something: their carriers follow in the next round.
-    pub has_carried: bool,
+    pub(super) touched: Vec<u32>,
+    /// Something waits for the next round although nothing may be sent in this one: a carrier that was given something, a connection
+    /// whose bytes are sealed first.
+    pub has_more: bool,
     /// When the commands were read whose broadcasts go out in this turn.
     pub marks: Vec<u64>,
 }
+
+/// No subscription: slabs hold fewer.
+const SEALED: u32 = NONE - 1;
 
 /// Sends that the plan keeps room for. Beyond it, 512 KiB, the room goes back after the flush.
 const PLAN_KEPT: usize = 16 << 10;
 
 /// Private bytes up to this many take a small room range with them in one send.
 const GATHER_BYTES_MAX: usize = 4096;
+
+impl Deliveries {
+    /// A send of so many bytes that a session has sealed.
+    pub(super) fn plan_records(&mut self, slot: Slot, len: u32) {
+        self.plan.push(Planned { slot, subscription: SEALED, key: NONE, len, from: 0 });
+    }
+}
 
 impl<P: Plane> Core<P> {
     /// Lists a connection for the next flush.
@@ -63,13 +76,14 @@ impl<P: Plane> Core<P> {
             self.deliveries.plan.clear();
             self.plan_connections();
             self.plan_rooms();
-            let has_carried = std::mem::take(&mut self.deliveries.has_carried);
+            let has_more = std::mem::take(&mut self.deliveries.has_more);
             if !self.deliveries.plan.is_empty() {
                 self.send_planned();
                 self.settle_planned();
-            } else if !has_carried {
+            } else if !has_more {
+                // An answered poll makes room for more.
                 self.answer_polls();
-                if !self.deliveries.has_carried {
+                if !self.deliveries.has_more {
                     break;
                 }
             }
@@ -111,7 +125,9 @@ impl<P: Plane> Core<P> {
             conn.round = self.deliveries.round;
             let is_ping_due = conn.has(flag::PING_DUE);
             conn.flags &= !flag::PING_DUE;
-            if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
+            if conn.kind.is_tls() {
+                self.plan_records(slot, is_ping_due);
+            } else if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
                     let ping = self.formats.get(conn.kind.format()).ping();
                     self.actives[conn.active as usize].outbox.bytes.extend_from_slice(ping);
@@ -190,9 +206,12 @@ impl<P: Plane> Core<P> {
                 }
                 let slot = subscription.conn;
                 let conn = &mut self.conns[slot as usize];
+                // A sealed one is visited by itself, in the next round.
                 let is_free = conn.round != self.deliveries.round
-                    && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0;
+                    && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0
+                    && !conn.kind.is_tls();
                 if !is_free {
+                    self.deliveries.has_more |= conn.kind.is_tls();
                     self.fanout.fall_behind(key);
                     self.mark_dirty(slot);
                     continue;
@@ -251,6 +270,7 @@ impl<P: Plane> Core<P> {
 
     fn send_planned(&mut self) {
         let (rooms, actives, conns, formats) = (&self.fanout.rooms, &self.actives, &self.conns, &self.formats);
+        let secured = &self.secured;
         // Members of one room mostly get the same range: look it up once.
         let mut last: (u32, u64, &[u8]) = (NONE, 0, &[]);
         let mut bytes_sent = 0;
@@ -261,6 +281,9 @@ impl<P: Plane> Core<P> {
             }
             if send.subscription == NONE {
                 return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
+            }
+            if send.subscription == SEALED {
+                return (send.slot, secured.get(send.slot).map_or(&[], Session::unsent));
             }
             if (last.0, last.1) != (send.key, send.from) {
                 last = (send.key, send.from, rooms[send.key as usize].log.readable(send.from));
@@ -290,6 +313,9 @@ impl<P: Plane> Core<P> {
             let send = self.deliveries.plan[i];
             if send.subscription == NONE && send.key != NONE && send.len > 0 {
                 self.outbox_is_out(send.slot);
+            } else if send.subscription == SEALED && send.len > 0 {
+                self.records_taken(send.slot, send.len);
+                self.records_are_out(send.slot);
             }
         }
     }
@@ -304,6 +330,8 @@ impl<P: Plane> Core<P> {
             active.outbox.sent = taken as usize;
         } else if send.subscription == NONE {
             self.actives[send.key as usize].outbox.sent += taken as usize;
+        } else if send.subscription == SEALED {
+            self.records_taken(slot, taken);
         } else {
             // Frames begin where the send began; find the end of the one that was cut.
             let room = &self.fanout.rooms[send.key as usize];

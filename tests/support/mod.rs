@@ -7,6 +7,7 @@ mod client;
 mod engine;
 mod errors;
 mod http;
+mod tls;
 mod tokens;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
@@ -15,6 +16,7 @@ pub use {
     engine::{EIO, Http, Packets, Socket, polling},
     errors::check_error,
     http::{Response, upgrade_request},
+    tls::{Certificate, Tls, free_port, secure},
     tokens::{TokenFault, now_s},
 };
 
@@ -43,8 +45,8 @@ pub struct Server {
     settings: Vec<String>,
     folder: TempDir,
     key: DevKey,
-    /// It was told to end.
-    is_over: bool,
+    /// It was asked to end, and has.
+    has_ended: bool,
 }
 
 impl Server {
@@ -71,7 +73,7 @@ impl Server {
             let port = next_port();
             if let Some(process) = spawn(port, shards, &settings, folder.path()) {
                 let key = DevKey::load(folder.path()).unwrap();
-                return Server { process, port, shards, settings, folder, key, is_over: false };
+                return Server { process, port, shards, settings, folder, key, has_ended: false };
             }
         }
     }
@@ -84,10 +86,9 @@ impl Server {
 
     /// The same, in order: SIGTERM, and a wait for its end.
     pub fn restart_in_order(&mut self) {
-        self.terminate();
+        self.signal("-TERM");
         assert_eq!(self.process.wait().unwrap().code(), Some(0));
         self.start_again();
-        self.is_over = false;
     }
 
     fn start_again(&mut self) {
@@ -102,18 +103,6 @@ impl Server {
             process
         });
         self.process = again.find_map(|process| process).expect("the port is free again");
-    }
-
-    /// SIGTERM.
-    pub fn terminate(&mut self) {
-        self.is_over = true;
-        let killed = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
-        assert!(killed.success());
-    }
-
-    /// The exit code of a server that was told to end.
-    pub fn exit_code(mut self) -> Option<i32> {
-        self.process.wait().unwrap().code()
     }
 
     /// A token of this user, valid for an hour.
@@ -217,6 +206,22 @@ impl Server {
         found.unwrap_or(0.0)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends it a signal, for example `-HUP`.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for a server that was asked to end.
+    pub fn ended(mut self) {
+        let status = self.process.wait().unwrap();
+        self.has_ended = true;
+        assert!(status.success(), "{status}");
+    }
+
     /// What the server wrote to standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
@@ -238,7 +243,7 @@ impl Drop for Server {
             return;
         }
         self.check_log();
-        assert!(self.is_over || matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
+        assert!(self.has_ended || matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
     }
 }
 

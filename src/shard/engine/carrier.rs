@@ -10,6 +10,7 @@ use crate::shard::conn::{NONE, Stage};
 use crate::shard::mail::Mail;
 use crate::shard::{Core, Opening, Shard};
 use crate::telemetry::{DropReason, Ending, EngineEnd};
+use crate::tls::Session;
 use crate::wire::engineio::{Packet, Probe, ProbeStep, RequestError, Revision, Sid, Transport as Means};
 use crate::wire::http::Answer;
 use std::os::fd::OwnedFd;
@@ -28,12 +29,12 @@ impl<P: Plane> Shard<P> {
     pub(in crate::shard) fn engine_open(
         &mut self,
         socket: P::Socket,
-        opening: Opening,
+        mut opening: Opening,
         revision: Revision,
         token: Option<Box<str>>,
     ) -> Result<(), P::Socket> {
         self.core.now = self.core.plane.now();
-        let slot = self.core.adopt_carrier(socket, &opening)?;
+        let slot = self.core.adopt_carrier(socket, &mut opening)?;
         let key = self.core.add_session(revision, Transport::Carrier(slot), token);
         self.core.conns[slot as usize].set_carried(key);
         let open = self.core.open_packet(key, Means::WebSocket);
@@ -92,7 +93,7 @@ impl<P: Plane> Shard<P> {
 
     /// On the session's shard.
     pub(in crate::shard) fn engine_upgraded(&mut self, upgrade: Upgrade) {
-        let Upgrade { sid, revision, socket, opening } = upgrade;
+        let Upgrade { sid, revision, socket, mut opening } = upgrade;
         let core = &mut self.core;
         let found = match core.engines.find(sid) {
             None => Err(RequestError::UnknownSid),
@@ -103,12 +104,12 @@ impl<P: Plane> Shard<P> {
             Ok(key) => key,
             Err(error) => {
                 core.counters.engine_refused.add(error.label(), 1);
-                refuse(socket, error);
+                refuse(socket, opening.session.take(), error);
                 return core.release_opening(&opening);
             }
         };
         let Some(socket) = P::socket(socket) else { return core.release_opening(&opening) };
-        let Ok(slot) = core.adopt_carrier(socket, &opening) else {
+        let Ok(slot) = core.adopt_carrier(socket, &mut opening) else {
             return core.release_opening(&opening);
         };
         let session = core.engines.get(key).filter(|session| session.closing_since.is_none());
@@ -184,7 +185,7 @@ impl<P: Plane> Core<P> {
     }
 
     /// A row of the plane for a WebSocket that carries a session.
-    fn adopt_carrier(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
+    fn adopt_carrier(&mut self, socket: P::Socket, opening: &mut Opening) -> Result<Slot, P::Socket> {
         let slot = self.adopt(socket, opening)?;
         let conn = &mut self.conns[slot as usize];
         conn.stage = Stage::Carrier;
@@ -278,12 +279,25 @@ impl<P: Plane> Core<P> {
     }
 }
 
-/// Answers an upgrade whose socket is in no plane: in text, and the connection ends (as npm `engine.io`).
-pub fn refuse(socket: OwnedFd, error: RequestError) {
+/// The answer to an upgrade that is refused: in text, and the connection ends (as npm `engine.io`).
+pub fn refusal(error: RequestError) -> Vec<u8> {
     let (status, text) = error.upgrade_answer();
     let mut response = Vec::with_capacity(256);
     let answer = Answer { status, is_last: true, content_type: Some("text/html"), body: text.as_bytes() };
     answer.write(&mut response, "");
+    response
+}
+
+/// Refuses an upgrade whose socket is in no plane.
+fn refuse(socket: OwnedFd, session: Option<Box<Session>>, error: RequestError) {
+    let mut response = refusal(error);
+    if let Some(mut session) = session {
+        if session.seal(&[&response]).is_err() {
+            return;
+        }
+        session.end();
+        response = session.unsent().to_vec();
+    }
     let socket = socket2::Socket::from(socket);
     // A socket on which nothing was sent yet takes a few hundred bytes at once or is broken.
     let _ = socket.send_with_flags(&response, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);

@@ -23,7 +23,7 @@ mod track;
 mod transport;
 mod virtuals;
 
-pub use carrier::{Upgrade, refuse};
+pub use carrier::{Upgrade, refusal};
 pub use comeback::REQUEST as RECOVERY_REQUEST;
 pub use exchange::{Answer, Ask, Asked, Exchange, Reply};
 pub use recovery::{Claim, Recovered, Remembered};

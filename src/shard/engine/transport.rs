@@ -110,7 +110,7 @@ impl<P: Plane> Core<P> {
             self.buffers.give_back(bytes);
             self.fanout.subscriptions[subscription as usize].cursor = (from + len as u64) as u32;
             self.deliveries.touched.push(room);
-            self.deliveries.has_carried = true;
+            self.deliveries.has_more = true;
         }
     }
 
@@ -128,7 +128,7 @@ impl<P: Plane> Core<P> {
             self.remember(slot, &bytes);
             self.engine_push(key, &bytes);
             self.buffers.give_back(bytes);
-            self.deliveries.has_carried = true;
+            self.deliveries.has_more = true;
         }
         self.retire_active(slot);
     }
@@ -154,7 +154,7 @@ impl<P: Plane> Core<P> {
         for slot in waiting {
             if self.conns[slot as usize].has(flag::BLOCKED) {
                 self.writable(slot);
-                self.deliveries.has_carried = true;
+                self.deliveries.has_more = true;
             }
         }
     }
@@ -191,7 +191,7 @@ impl<P: Plane> Core<P> {
             if !self.plan_carried(slot, key, room) {
                 self.fanout.fall_behind(key);
                 self.mark_dirty(slot);
-                self.deliveries.has_carried = true;
+                self.deliveries.has_more = true;
             }
         }
         true
@@ -206,7 +206,9 @@ impl<P: Plane> Core<P> {
         let conn = &self.conns[carrier as usize];
         let is_free = conn.stage == Stage::Carrier
             && conn.round != self.deliveries.round
-            && conn.flags & (flag::BLOCKED | flag::LAST_WORDS | flag::DIRTY) == 0;
+            && conn.flags & (flag::BLOCKED | flag::LAST_WORDS | flag::DIRTY) == 0
+            // What is sealed goes out by way of the carrier's outbox.
+            && !conn.kind.is_tls();
         if !is_free {
             return false;
         }

@@ -4,19 +4,18 @@
 //! A polling connection is a task that sleeps on its session's answer. What it was counted for it keeps (`Place`); the session is counted
 //! by itself, so that a thousand sessions do not hide behind one connection.
 use super::polling::Exchanging;
-use super::{Door, Failure, Place, TurnedAway, count_address, table_full, turned_away};
+use super::stream::Stream;
+use super::{Door, Failure, Place, TurnedAway, count_address, say, table_full, turned_away};
 use crate::config::Config;
-use crate::plane::host::into_owned_fd;
 use crate::session::format::Format;
 use crate::shard::Opening;
-use crate::shard::engine::refuse;
+use crate::shard::engine::refusal;
 use crate::shard::host::Hosted;
 use crate::telemetry::HandshakeRefusal;
 use crate::wire::engineio::{Request, RequestError, Revision, Transport};
 use crate::wire::http::{
     self, Head, TokenError, address_key, check, client_address, cors_headers, origin_allowed, parse_head, request_token,
 };
-use monoio::net::TcpStream;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -105,7 +104,7 @@ impl Wanted {
             accept,
             token,
             is_origin_allowed,
-            cors: if is_origin_allowed { cors_headers(head) } else { String::new() },
+            cors: if is_origin_allowed { cors_headers(head, &config.http.allowed_origins) } else { String::new() },
             is_last: head.minor_version() == 0 || head.has_token("connection", "close"),
             body,
             is_binary: head.header("content-type").is_some_and(is_octets),
@@ -117,15 +116,15 @@ impl Wanted {
 }
 
 /// A connection between two requests: what was read of the next, and what it is counted for.
-type Open = (TcpStream, Vec<u8>, Place);
+type Open = (Stream, Vec<u8>, Place);
 
 /// Serves one request. The connection comes back if it may bring another one.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     mut received: Vec<u8>,
     mut place: Place,
     visit: &Visit<'_>,
-) -> Result<Option<Open>, (TcpStream, TurnedAway)> {
+) -> Result<Option<Open>, (Stream, TurnedAway)> {
     let wanted = match parse_head(&received) {
         Ok(Some(head)) => Wanted::new(&head, visit),
         // It was complete a moment ago.
@@ -176,13 +175,13 @@ pub(super) async fn serve(
 
 /// An upgrade: a session of its own, or the next transport of one that polls.
 async fn web_socket(
-    stream: TcpStream,
+    stream: Stream,
     received: Vec<u8>,
     mut place: Place,
     request: Result<Request, RequestError>,
     wanted: Wanted,
     visit: &Visit<'_>,
-) -> Result<Option<Open>, (TcpStream, TurnedAway)> {
+) -> Result<Option<Open>, (Stream, TurnedAway)> {
     let shard = visit.shard;
     if shard.shard.borrow().is_leaving() {
         return Err((stream, turned_away(HandshakeRefusal::Draining, Failure::unavailable(1))));
@@ -192,7 +191,7 @@ async fn web_socket(
         (request, _) => {
             let error = request.err().unwrap_or(RequestError::BadRequest);
             shard.shard.borrow_mut().count_engine_refused(error);
-            refuse(into_owned_fd(stream), error);
+            say(stream, refusal(error)).await;
             return Ok(None);
         }
     };
@@ -203,16 +202,23 @@ async fn web_socket(
         },
         _ => None,
     };
+    if let Request::Preflight | Request::Session { transport: Transport::Polling, .. } = request {
+        // A polling request does not upgrade.
+        say(stream, refusal(RequestError::BadRequest)).await;
+        return Ok(None);
+    }
+    let Some((socket, session)) = stream.into_parts() else { return Ok(None) };
+    let is_tls = session.is_some();
     let opening = Opening {
         response,
         identity: None,
+        session,
         format: Format::NATIVE,
         received,
         address: place.address,
         accepted_at_ns: visit.accepted_at_ns,
         is_echo: false,
     };
-    let socket = into_owned_fd(stream);
     match request {
         Request::Session { sid, transport: Transport::WebSocket, revision, .. } => {
             // Whoever signs in on it is its session.
@@ -220,6 +226,8 @@ async fn web_socket(
             let result = shard.shard.borrow_mut().engine_upgrade(sid, revision, socket, opening);
             match result {
                 Ok(()) => _ = place.keep(),
+                // Its session is gone, and nothing may be said without it.
+                Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
                 Err(socket) => table_full(socket, shard),
             }
         }
@@ -228,11 +236,12 @@ async fn web_socket(
             let result = shard.shard.borrow_mut().engine_open(socket, opening, revision, token);
             match result {
                 Ok(()) => _ = place.keep(),
+                Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
                 Err(socket) => table_full(socket, shard),
             }
         }
-        // A polling request does not upgrade.
-        Request::Session { .. } | Request::Preflight => refuse(socket, RequestError::BadRequest),
+        // Turned away above.
+        Request::Session { .. } | Request::Preflight => {}
     }
     shard.turn();
     Ok(None)

@@ -1,6 +1,7 @@
 //! One request of a polling client, from its head to its answer: a task that sleeps on its session.
 use super::engine::{Body, Visit, Wanted, checked_token};
-use super::{Failure, READ_BYTES, TurnedAway, count, count_address, turned_away};
+use super::stream::Stream;
+use super::{Failure, TurnedAway, count, count_address, turned_away};
 use crate::limits::HTTP_HEAD_BYTES_MAX;
 use crate::plane::os::now;
 use crate::shard::engine::{Answer, Ask, Counted, Exchange};
@@ -9,8 +10,6 @@ use crate::shard::host::Hosted;
 use crate::telemetry::HandshakeRefusal;
 use crate::wire::engineio::{RequestError, Revision, Sid};
 use crate::wire::http;
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
-use monoio::net::TcpStream;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -20,12 +19,9 @@ use std::time::Duration;
 /// Between the packets of a payload.
 const PACKET_SEPARATOR: u8 = 0x1e;
 
-/// Most bytes of a body that are asked for at once.
-const BODY_READ_BYTES: usize = 64 << 10;
-
 /// A connection while it serves one request.
 pub(super) struct Exchanging<'a> {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub received: Vec<u8>,
     pub wanted: Wanted,
     /// What the request speaks.
@@ -55,8 +51,9 @@ impl Exchanging<'_> {
         match answer {
             Answer::Payload(body) => {
                 place.vouch();
-                // The last packet says that there will be no more.
-                self.wanted.is_last |= body.split(|byte| *byte == PACKET_SEPARATOR).next_back() == Some(b"1");
+                // The last packet says that there will be no more: a drain waits for nothing else on this connection.
+                let is_end = body.split(|byte| *byte == PACKET_SEPARATOR).next_back() == Some(b"1");
+                self.wanted.is_last |= is_end && self.visit.shard.shard.borrow().is_leaving();
                 let is_open = self.payload(&body).await;
                 if !is_open {
                     // It did not get what has left its session.
@@ -156,11 +153,8 @@ impl Exchanging<'_> {
         let deadline = Duration::from_millis(self.visit.config.http.head_timeout_ms);
         let reading = async {
             while self.received.len() < len {
-                let wanted = (len - self.received.len()).clamp(READ_BYTES, BODY_READ_BYTES);
-                let (result, buffer) = self.stream.read(Vec::with_capacity(wanted)).await;
-                match result {
-                    Ok(0) | Err(_) => return false,
-                    Ok(_) => self.received.extend_from_slice(&buffer),
+                if self.stream.read(&mut self.received).await.is_err() {
+                    return false;
                 }
             }
             true
@@ -189,7 +183,7 @@ impl Exchanging<'_> {
                 return Some(answer.await);
             }
             let answered = {
-                let mut readable = pin!(self.stream.readable(false));
+                let mut readable = pin!(self.stream.readable());
                 poll_fn(|cx| match answer.as_mut().poll(cx) {
                     Poll::Ready(answer) => Poll::Ready(Some(answer)),
                     Poll::Pending => readable.as_mut().poll(cx).map(|_| None),
@@ -199,11 +193,8 @@ impl Exchanging<'_> {
             if answered.is_some() {
                 return answered;
             }
-            let (result, buffer) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
-            match result {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => self.received.extend_from_slice(&buffer),
-            }
+            // With TLS a record may have come in part; a client that stops in the middle of one waits for itself.
+            self.stream.read(&mut self.received).await.ok()?;
         }
     }
 
@@ -238,7 +229,7 @@ impl Exchanging<'_> {
     async fn write(&mut self, response: Vec<u8>) -> bool {
         let deadline = Duration::from_millis(self.visit.config.conn.write_timeout_ms);
         let written = monoio::time::timeout(deadline, self.stream.write_all(response)).await;
-        matches!(written, Ok((Ok(_), _)))
+        matches!(written, Ok(Ok(())))
     }
 }
 

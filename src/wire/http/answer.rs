@@ -1,4 +1,5 @@
 //! Answers after which the connection may serve another request, and the headers by which pages of other origins may read them.
+use super::cors;
 use super::head::Head;
 use super::response::reason_phrase;
 use std::fmt::Write as _;
@@ -35,31 +36,24 @@ impl Answer<'_> {
     }
 }
 
-/// How long a browser may remember the answer to a preflight, seconds: an hour, which no browser exceeds by much.
-const PREFLIGHT_MAX_AGE_S: u32 = 3_600;
-
 /// Longest `Access-Control-Request-Headers` that is granted, bytes. Browsers name a handful of headers.
 const REQUEST_HEADERS_BYTES_MAX: usize = 1_024;
 
-/// Headers of the CORS protocol (Fetch standard, "CORS protocol"), for a request whose origin is allowed.
-///
-/// Always with credentials and therefore never `*`: cookies of a load balancer must pass.
-pub fn cors_headers(head: &Head<'_>) -> String {
-    let mut text = String::new();
-    let Some(origin) = head.header("origin") else { return text };
-    let _ = write!(
-        text,
-        "Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"
-    );
-    if head.method() != "OPTIONS" {
-        return text;
+/// Header lines by which a page of another origin may read the answer; of a preflight, also what it may send. See [`cors`].
+pub fn cors_headers(head: &Head<'_>, allowed: &[String]) -> String {
+    let mut lines = Vec::new();
+    cors::write_headers(&mut lines, &cors::headers_for(head, allowed));
+    if head.method() == "OPTIONS" {
+        let wanted = head.header("access-control-request-headers").filter(|wanted| is_header_list(wanted));
+        let answers = [
+            ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
+            // An application adds headers of its own to polls (`extraHeaders`): there is no list to choose from.
+            ("Access-Control-Allow-Headers", wanted.unwrap_or("authorization, content-type")),
+            ("Access-Control-Max-Age", cors::PREFLIGHT_MAX_AGE),
+        ];
+        cors::write_headers(&mut lines, &answers);
     }
-    text.push_str("Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n");
-    if let Some(wanted) = head.header("access-control-request-headers").filter(|wanted| is_header_list(wanted)) {
-        let _ = write!(text, "Access-Control-Allow-Headers: {wanted}\r\n");
-    }
-    let _ = write!(text, "Access-Control-Max-Age: {PREFLIGHT_MAX_AGE_S}\r\n");
-    text
+    String::from_utf8(lines).unwrap_or_default()
 }
 
 /// Header names, commas, spaces.
@@ -75,7 +69,7 @@ mod tests {
 
     fn cors(method: &str, headers: &str) -> String {
         let text = format!("{method} /socket.io/ HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
-        cors_headers(&parse_head(text.as_bytes()).unwrap().unwrap())
+        cors_headers(&parse_head(text.as_bytes()).unwrap().unwrap(), &["https://a.example".into()])
     }
 
     #[test]
@@ -94,17 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_named_and_credentials_pass() {
-        assert_eq!(cors("GET", ""), "");
-        let simple = "Access-Control-Allow-Origin: https://a.example\r\nAccess-Control-Allow-Credentials: true\r\n\
-                      Vary: Origin\r\n";
-        assert_eq!(cors("POST", "Origin: https://a.example\r\n"), simple);
-        let preflight =
-            cors("OPTIONS", "Origin: https://a.example\r\nAccess-Control-Request-Headers: x-a, content-type\r\n");
-        assert!(preflight.starts_with(simple), "{preflight}");
-        assert!(preflight.contains("Access-Control-Allow-Headers: x-a, content-type\r\n"), "{preflight}");
-        assert!(preflight.contains("Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"), "{preflight}");
-        let odd = cors("OPTIONS", "Origin: https://a.example\r\nAccess-Control-Request-Headers: a\"b\r\n");
-        assert!(!odd.contains("Allow-Headers"), "{odd}");
+    fn a_preflight_is_told_what_it_asked_for() {
+        let simple = cors("POST", "Origin: https://a.example\r\n");
+        assert!(simple.contains("Access-Control-Allow-Origin: https://a.example\r\n"), "{simple}");
+        assert!(
+            simple.contains("Access-Control-Allow-Credentials: true\r\n") && !simple.contains("Methods"),
+            "{simple}"
+        );
+        let headers = "Origin: https://a.example\r\nAccess-Control-Request-Headers: ";
+        for (wanted, granted) in [("x-a, content-type", "x-a, content-type"), ("a\"b", "authorization, content-type")] {
+            let preflight = cors("OPTIONS", &format!("{headers}{wanted}\r\n"));
+            assert!(preflight.contains(&format!("Access-Control-Allow-Headers: {granted}\r\n")), "{preflight}");
+            assert!(preflight.contains("Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"), "{preflight}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Sans-IO, like all of `wire`. Bodies are not handled here: who expects one reads it behind the head.
 pub mod answer;
 pub mod client_ip;
+pub mod cors;
 pub mod head;
 pub mod origin;
 pub mod response;
@@ -15,4 +16,5 @@ pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};
 pub use token::{Credentials, TokenError, bearer_token, request_token};
-pub use upgrade::{Refused, Upgrade, check, write_accept};
+pub(in crate::wire) use upgrade::is_token_byte;
+pub use upgrade::{Refused, Upgrade, check, offered_deflate, write_accept};
