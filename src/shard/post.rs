@@ -74,7 +74,7 @@ impl<P: Plane> Shard<P> {
             Mail::SignOut { conn, user } => core.users.sign_out(conn, &user, core.now.mono_ns),
             Mail::EndSession { user, session, except } => core.pass_on_end_session(&user, session, except),
             Mail::CloseSession { conn, session } => core.close_session(conn, session),
-            Mail::EngineAsk(asked) => self.engine_asked(asked.sid, asked.ask, asked.reply),
+            Mail::EngineAsk(asked) => self.engine_asked(*asked),
             Mail::EngineAnswer(answer) => core.engine_answered(answer.0, answer.1),
             Mail::EngineUpgrade(upgrade) => self.engine_upgraded(*upgrade),
             Mail::EngineClaim(claim) => core.claimed(claim),

@@ -18,6 +18,8 @@ use std::os::fd::OwnedFd;
 /// Mail: a WebSocket whose sid belongs to another shard. Its 101 was not sent yet.
 pub struct Upgrade {
     pub sid: Sid,
+    /// What the request speaks.
+    pub revision: Revision,
     pub socket: OwnedFd,
     pub opening: Opening,
 }
@@ -69,11 +71,12 @@ impl<P: Plane> Shard<P> {
     pub(in crate::shard) fn engine_upgrade(
         &mut self,
         sid: Sid,
+        revision: Revision,
         socket: OwnedFd,
         opening: Opening,
     ) -> Result<(), OwnedFd> {
         self.core.now = self.core.plane.now();
-        let upgrade = Box::new(Upgrade { sid, socket, opening });
+        let upgrade = Box::new(Upgrade { sid, revision, socket, opening });
         if sid.shard == self.core.id || sid.shard >= self.core.shards {
             self.engine_upgraded(*upgrade);
             return Ok(());
@@ -90,12 +93,20 @@ impl<P: Plane> Shard<P> {
 
     /// On the session's shard.
     pub(in crate::shard) fn engine_upgraded(&mut self, upgrade: Upgrade) {
-        let Upgrade { sid, socket, mut opening } = upgrade;
+        let Upgrade { sid, revision, socket, mut opening } = upgrade;
         let core = &mut self.core;
-        let Some(key) = core.engines.find(sid) else {
-            core.counters.engine_refused.add(RequestError::UnknownSid.label(), 1);
-            refuse(socket, opening.session.take(), RequestError::UnknownSid);
-            return core.release_opening(&opening);
+        let found = match core.engines.find(sid) {
+            None => Err(RequestError::UnknownSid),
+            Some(key) if core.engines.get(key).is_some_and(|session| session.revision == revision) => Ok(key),
+            Some(_) => Err(RequestError::BadRequest),
+        };
+        let key = match found {
+            Ok(key) => key,
+            Err(error) => {
+                core.counters.engine_refused.add(error.label(), 1);
+                refuse(socket, opening.session.take(), error);
+                return core.release_opening(&opening);
+            }
         };
         let Some(socket) = P::socket(socket) else { return core.release_opening(&opening) };
         let Ok(slot) = core.adopt_carrier(socket, &mut opening) else {

@@ -3,7 +3,7 @@
 //! The front door begins an exchange and sleeps on it; the session's shard, which may be another, answers it. Both ways are mail
 //! then. An exchange that was given up is not there any more when its answer comes: what the answer held is lost like any response
 //! that a client did not read, and the session ends, because whoever gave up says so (`Ask::Abandon`).
-use crate::wire::engineio::{RequestError, Sid};
+use crate::wire::engineio::{RequestError, Revision, Sid};
 use slab::Slab;
 use std::task::{Poll, Waker};
 
@@ -43,6 +43,8 @@ pub struct Reply {
 /// Mail: a request for a session of another shard.
 pub struct Asked {
     pub sid: Sid,
+    /// What the request speaks.
+    pub revision: Revision,
     pub ask: Ask,
     pub reply: Reply,
 }

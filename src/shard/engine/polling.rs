@@ -10,15 +10,16 @@ use std::task::{Poll, Waker};
 
 impl<P: Plane> Shard<P> {
     /// Passes a request of this shard's front door on to its session. `None`: the session's shard takes no more mail for now.
-    pub(in crate::shard) fn engine_ask(&mut self, sid: Sid, ask: Ask) -> Option<Exchange> {
+    pub(in crate::shard) fn engine_ask(&mut self, sid: Sid, revision: Revision, ask: Ask) -> Option<Exchange> {
         self.core.now = self.core.plane.now();
         let reply = self.core.engines.exchanges.begin(self.core.id);
+        let asked = Asked { sid, revision, ask, reply };
         if sid.shard == self.core.id {
-            self.engine_asked(sid, ask, reply);
+            self.engine_asked(asked);
             self.settle_rooms();
         } else if sid.shard >= self.core.shards {
             self.core.engine_answer(reply, Answer::Refused(RequestError::UnknownSid));
-        } else if self.core.mesh.offer(sid.shard, Mail::EngineAsk(Box::new(Asked { sid, ask, reply }))).is_err() {
+        } else if self.core.mesh.offer(sid.shard, Mail::EngineAsk(Box::new(asked))).is_err() {
             self.core.engines.exchanges.end(reply.exchange());
             self.core.counters.dropped.add(DropReason::MailboxFullEngine, 1);
             return None;
@@ -27,17 +28,17 @@ impl<P: Plane> Shard<P> {
     }
 
     /// The client of this session let go of a request. What must arrive: its session may be waiting.
-    pub(in crate::shard) fn engine_abandon(&mut self, sid: Sid, exchange: Option<Exchange>) {
+    pub(in crate::shard) fn engine_abandon(&mut self, sid: Sid, revision: Revision, exchange: Option<Exchange>) {
         self.core.now = self.core.plane.now();
         let reply = self.core.engines.exchanges.begin(self.core.id);
         self.core.engines.exchanges.end(reply.exchange());
         let poll = exchange.map(|exchange| reply.of(exchange));
-        let ask = Ask::Abandon { poll };
+        let asked = Asked { sid, revision, ask: Ask::Abandon { poll }, reply };
         if sid.shard == self.core.id {
-            self.engine_asked(sid, ask, reply);
+            self.engine_asked(asked);
             self.settle_rooms();
         } else if sid.shard < self.core.shards {
-            self.core.mesh.post(sid.shard, Mail::EngineAsk(Box::new(Asked { sid, ask, reply })));
+            self.core.mesh.post(sid.shard, Mail::EngineAsk(Box::new(asked)));
         }
     }
 
@@ -69,13 +70,16 @@ impl<P: Plane> Shard<P> {
     }
 
     /// A request for a session of this shard.
-    pub(in crate::shard) fn engine_asked(&mut self, sid: Sid, ask: Ask, reply: Reply) {
+    pub(in crate::shard) fn engine_asked(&mut self, Asked { sid, revision: spoken, ask, reply }: Asked) {
         let Some(key) = self.core.engines.find(sid) else {
             return self.core.engine_not_there(ask, reply, RequestError::UnknownSid);
         };
         let core = &mut self.core;
         let Some(session) = core.engines.get(key) else { return };
         let (revision, is_closing) = (session.revision, session.closing_since.is_some());
+        if spoken != revision {
+            return core.engine_not_there(ask, reply, RequestError::BadRequest);
+        }
         let Transport::Polling(polling) = &mut session.transport else {
             // The session has moved to a WebSocket: what was let go of is of no more use, and new requests are wrong.
             return core.engine_not_there(ask, reply, RequestError::BadRequest);

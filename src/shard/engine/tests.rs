@@ -49,7 +49,7 @@ fn publish(shard: &mut Shard<SimPlane>, offset: u64, class: Class) {
 }
 
 fn ask(shard: &mut Shard<SimPlane>, sid: Sid, ask: Ask) -> Exchange {
-    let exchange = shard.engine_ask(sid, ask).unwrap();
+    let exchange = shard.engine_ask(sid, Revision::V4, ask).unwrap();
     shard.turn();
     exchange
 }
@@ -133,7 +133,7 @@ fn whatever_ends_a_session_leaves_nothing_behind() {
         }),
         ("let go", |shard, _, sid| {
             let exchange = ask(shard, sid, Ask::Poll);
-            shard.engine_abandon(sid, Some(exchange));
+            shard.engine_abandon(sid, Revision::V4, Some(exchange));
             shard.engine_done(exchange);
         }),
         ("overlap", |shard, _, sid| {

@@ -12,7 +12,7 @@ use crate::shard::Opening;
 use crate::shard::engine::refusal;
 use crate::shard::host::Hosted;
 use crate::telemetry::HandshakeRefusal;
-use crate::wire::engineio::{Request, RequestError, Transport};
+use crate::wire::engineio::{Request, RequestError, Revision, Transport};
 use crate::wire::http::{
     self, Head, TokenError, address_key, check, client_address, cors_headers, origin_allowed, parse_head, request_token,
 };
@@ -147,7 +147,11 @@ pub(super) async fn serve(
         return web_socket(stream, received, place, request, wanted, visit).await;
     }
     let is_post = matches!(request, Ok(Request::Session { is_post: true, .. }));
-    let mut exchanging = Exchanging { stream, received, wanted, visit };
+    let revision = match request {
+        Ok(Request::Session { revision, .. } | Request::Handshake { revision, .. }) => revision,
+        Ok(Request::Preflight) | Err(_) => Revision::V4,
+    };
+    let mut exchanging = Exchanging { stream, received, wanted, revision, visit };
     // A body that nobody reads would be taken for the next request.
     exchanging.wanted.is_last |= !is_post && !matches!(exchanging.wanted.body, Body::Bytes(0));
     let is_open = match request {
@@ -216,10 +220,10 @@ async fn web_socket(
         is_echo: false,
     };
     match request {
-        Request::Session { sid, transport: Transport::WebSocket, .. } => {
+        Request::Session { sid, transport: Transport::WebSocket, revision, .. } => {
             // Whoever signs in on it is its session.
             place.vouch();
-            let result = shard.shard.borrow_mut().engine_upgrade(sid, socket, opening);
+            let result = shard.shard.borrow_mut().engine_upgrade(sid, revision, socket, opening);
             match result {
                 Ok(()) => _ = place.keep(),
                 // Its session is gone, and nothing may be said without it.

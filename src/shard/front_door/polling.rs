@@ -8,7 +8,7 @@ use crate::shard::engine::{Answer, Ask, Counted, Exchange};
 use crate::shard::front_door::Place;
 use crate::shard::host::Hosted;
 use crate::telemetry::HandshakeRefusal;
-use crate::wire::engineio::{RequestError, Sid};
+use crate::wire::engineio::{RequestError, Revision, Sid};
 use crate::wire::http;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,6 +24,8 @@ pub(super) struct Exchanging<'a> {
     pub stream: Stream,
     pub received: Vec<u8>,
     pub wanted: Wanted,
+    /// What the request speaks.
+    pub revision: Revision,
     pub visit: &'a Visit<'a>,
 }
 
@@ -162,13 +164,13 @@ impl Exchanging<'_> {
 
     /// None: the session's shard is too busy.
     fn ask(&self, sid: Sid, ask: Ask) -> Option<Pending> {
-        let exchange = self.visit.shard.shard.borrow_mut().engine_ask(sid, ask);
+        let exchange = self.visit.shard.shard.borrow_mut().engine_ask(sid, self.revision, ask);
         self.visit.shard.turn();
         Some(Pending { shard: self.visit.shard.clone(), exchange: exchange? })
     }
 
     fn abandon(&self, sid: Sid, poll: Option<Exchange>) {
-        self.visit.shard.shard.borrow_mut().engine_abandon(sid, poll);
+        self.visit.shard.shard.borrow_mut().engine_abandon(sid, self.revision, poll);
         self.visit.shard.turn();
     }
 
