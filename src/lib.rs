@@ -11,6 +11,7 @@
 //! store      durable rooms and messages: the port (traits) and SQLite
 //! auth       token verification, resume tokens
 //! wire       sans-IO protocols: HTTP heads, WebSocket frames, envelopes
+//! tls        sans-IO TLS: handshakes and records, by rustls
 //! plane      the only syscalls on sockets and the only unsafe: io_uring, and a simulation
 //! telemetry  counters and histograms
 //! config, limits, ids, base   know nothing above them
@@ -28,4 +29,5 @@ pub mod session;
 pub mod shard;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

@@ -20,6 +20,10 @@ pub const CONNECTION_KERNEL_BYTES: u64 = 4_400;
 /// Memory of one idle connection in the process, bytes, to plan with: `tests/idle_memory.rs` fails above it.
 pub const CONNECTION_USER_BYTES: u64 = 256;
 
+/// What TLS adds to it, bytes, to plan with: `tests/tls_idle.rs` fails above it. Two keys with their tables (544 bytes each) and in TLS 1.3
+/// what makes the next ones, 2,056 bytes in all; the allocator rounds blocks up.
+pub const CONNECTION_TLS_BYTES: u64 = 3_072;
+
 /// Members of rooms that are offered new frames in one turn: once the queue of requests of a shard's first ring. At 2.5 µs a send
 /// that makes 10 ms, at the 13 µs of a million sockets that lie in no cache 53 ms, for which heartbeats, joins and pages wait. More:
 /// they wait longer. Fewer: what a turn costs besides, some ten µs, is no longer lost in them.
@@ -30,6 +34,10 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
 
 /// Headers in one HTTP head. More: 431. Browsers send about 20.
 pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Bytes of the client in a TLS handshake. A ClientHello is under 2 KiB, with post-quantum key shares too, and what follows it under
+/// 200 bytes; rustls would read messages of up to 64 KiB. More: the handshake has failed.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 65_536;
 
 /// JSON nesting (R-ENV-3). Deeper: `invalid_format`.
 pub const JSON_DEPTH_MAX: usize = 32;
@@ -110,6 +118,24 @@ pub const PRESENCE_QUERY_MAX: usize = 100;
 
 /// Rooms in one `resume` (R-REC-2): what a session may be subscribed to by default. More: `invalid_argument`.
 pub const RESUME_ROOMS_MAX: usize = 128;
+
+/// Rooms of one event stream (R-SSE-1). Each durable event of a stream of several rooms carries an id of all their positions, 34 bytes a
+/// room, and its request must bring that id beside the rooms' names and a token. More: HTTP 400; a client opens a second stream.
+pub const STREAM_ROOMS_MAX: usize = 32;
+
+/// What the client of an event stream may send behind its request, bytes: it has nothing to say, and a stray line feed is no attack.
+/// More: close 1002.
+pub const STREAM_INPUT_BYTES_MAX: u16 = 1_024;
+
+/// How long the client of an event stream waits before it reconnects, ms: a random time between the two, so that the streams of a
+/// server that went away do not all come back at once. Smaller: no spread. Larger: a short break is felt.
+pub const STREAM_RETRY_MS: [u64; 2] = [1_000, 5_000];
+
+/// The same after a close that asks for back-off (4100 to 4199).
+pub const STREAM_BACK_OFF_MS: [u64; 2] = [5_000, 30_000];
+
+/// The same after a terminal close, for clients that do not know that they should stop: each try costs a handshake.
+pub const STREAM_TERMINAL_RETRY_MS: [u64; 2] = [60_000, 120_000];
 
 /// Characters of an `epoch` (product section 2). Longer: `invalid_argument`.
 pub const EPOCH_CHARS_MAX: usize = 16;

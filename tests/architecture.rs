@@ -97,7 +97,7 @@ fn clocks_are_read_at_the_edge_only() {
     absent(&["SystemTime::now", "Instant::now"], "a clock is read", |file| !is_in(file, &edge));
     // The shard asks its plane, which in simulation is virtual; the front door has no plane yet.
     absent(&["os::now", "now()"], "a clock is read", |file| {
-        is_in(file, &["src/wire", "src/session", "src/rooms", "src/auth/verify.rs", "src/auth/resume.rs"])
+        is_in(file, &["src/wire", "src/tls", "src/session", "src/rooms", "src/auth/verify.rs", "src/auth/resume.rs"])
     });
 }
 
@@ -118,21 +118,26 @@ fn protocols_and_domain_do_no_io() {
         "socket2::",
         "plane::",
     ];
-    absent(&words, "I/O in a sans-IO layer", |file| is_in(file, &["src/wire", "src/session", "src/rooms", "src/base"]));
+    absent(&words, "I/O in a sans-IO layer", |file| {
+        is_in(file, &["src/wire", "src/tls", "src/session", "src/rooms", "src/base"])
+    });
 }
 
 #[test]
 fn a_shard_takes_no_lock() {
     let words = ["Mutex", "RwLock", "Condvar", ".lock()", "thread::sleep", ".recv()"];
     absent(&words, "something a shard could wait for", |file| {
-        is_in(file, &["src/shard", "src/session", "src/rooms", "src/wire", "src/base", "src/telemetry", "src/plane"])
+        is_in(
+            file,
+            &["src/shard", "src/session", "src/rooms", "src/wire", "src/tls", "src/base", "src/telemetry", "src/plane"],
+        )
     });
 }
 
 /// So there is no timer object per connection: its deadline is a node of the wheel. Handshakes, which end, may have one.
 #[test]
 fn the_turn_knows_no_runtime() {
-    let hosts = ["src/shard/host.rs", "src/shard/front_door.rs", "src/plane/host.rs"];
+    let hosts = ["src/shard/host.rs", "src/shard/front_door.rs", "src/shard/front_door", "src/plane/host.rs"];
     absent(&["monoio::", "async "], "a runtime in a shard's turn", |file| {
         !is_in(file, &hosts) && !is_in(file, &["src/services"])
     });

@@ -16,6 +16,7 @@ use throng::config::Config;
 use throng::ids::UlidSource;
 use throng::plane::{ClientId, Faults, SimNet, SimOptions};
 use throng::session::format::Format;
+use throng::session::stream::StreamRequest;
 use throng::shard::mail::Mail;
 use throng::shard::mesh::Mesh;
 use throng::shard::{Addresses, Opening, Parts, Shard, Totals};
@@ -26,6 +27,9 @@ use throng::store::port::{Done, ReadJob, Reader, StorePort, WriteJob, Writer};
 /// at the start, cost 92 bytes more for each connection that uses them: 56 for the record, 20 for a subscription, 8 for the timer,
 /// 8 in the plane.
 const BYTES_MAX: f64 = 105.0;
+
+/// What permessage-deflate may add to it: without context takeover there is nothing to keep but the number of the format.
+const DEFLATE_BYTES_MAX: f64 = 64.0;
 
 /// By size of the block, in steps of 16 bytes; larger ones together.
 const CLASSES: usize = 256;
@@ -88,10 +92,12 @@ struct World {
     store: Memory,
     answers: throng::base::mailbox::Sender<Mail>,
     clients: Rc<RefCell<Vec<ClientId>>>,
+    /// Of the connections, in turn.
+    formats: Vec<Format>,
 }
 
 impl World {
-    fn new(capacity: u32) -> World {
+    fn new(capacity: u32, formats: &[Format]) -> World {
         let net = SimNet::new(1, Faults::NONE);
         let plane = net.plane(SimOptions { slots: capacity, buffers: 64, buffer_bytes: 512, socket_bytes: 1 << 20 });
         let bell = Bell::new(Box::new(throng::plane::sim::NoWake));
@@ -117,7 +123,8 @@ impl World {
         };
         // Not to be counted.
         let clients = Rc::new(RefCell::new(Vec::with_capacity(capacity as usize)));
-        World { shard: Shard::new(plane, parts), net, jobs, store: Memory::new(300, random()), answers, clients }
+        let (shard, store, formats) = (Shard::new(plane, parts), Memory::new(300, random()), formats.to_vec());
+        World { shard, net, jobs, store, answers, clients, formats }
     }
 
     fn connect(&self, number: usize) -> (throng::plane::SimSocket, Opening, ClientId) {
@@ -133,11 +140,12 @@ impl World {
         };
         let opening = Opening {
             response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+            session: None,
             identity: Some(identity),
             received: Vec::new(),
             address: None,
             accepted_at_ns: self.net.now().mono_ns,
-            format: Format::NATIVE,
+            format: self.formats[number % self.formats.len()].clone(),
             is_echo: false,
         };
         (socket, opening, client)
@@ -187,10 +195,15 @@ impl World {
     /// A user connects and joins a room.
     fn arrive(&mut self, number: usize) {
         let (socket, opening, client) = self.connect(number);
-        assert!(self.shard.open(socket, opening).is_ok());
-        let room = number / 100;
-        let join = format!(r#"{{"id":"j","type":"join_room","data":{{"roomId":"room-{room}"}}}}"#);
-        self.net.client_write(client, &masked(join.as_bytes()));
+        let room = format!("room-{}", number / 100);
+        if opening.format.is_stream() {
+            let request = StreamRequest::new([room], None).expect("a room");
+            assert!(self.shard.open_stream(socket, opening, &request).is_ok());
+        } else {
+            assert!(self.shard.open(socket, opening).is_ok());
+            let join = format!(r#"{{"id":"j","type":"join_room","data":{{"roomId":"{room}"}}}}"#);
+            self.net.client_write(client, &masked(join.as_bytes()));
+        }
         self.clients.borrow_mut().push(client);
     }
 
@@ -226,11 +239,10 @@ fn net_bytes(few: usize, many: usize) -> i64 {
 /// One at a time: both count what the process has.
 static ALONE: Mutex<()> = Mutex::new(());
 
-#[test]
-fn an_idle_connection_costs_little_user_memory() {
-    let _alone = ALONE.lock();
+/// Bytes that an idle connection takes, where the connections have these formats in turn.
+fn bytes_per_connection(formats: &[Format]) -> f64 {
     let (few, many) = (1_000, 5_000);
-    let mut world = World::new(6_000);
+    let mut world = World::new(6_000, formats);
     world.grow_to(few);
     let (bytes, counts) = (BYTES.load(Relaxed), blocks());
     world.grow_to(many);
@@ -247,7 +259,23 @@ fn an_idle_connection_costs_little_user_memory() {
         }
     }
     println!("{per_connection:.1} bytes per connection in all");
-    assert!(per_connection <= BYTES_MAX, "{per_connection:.1} bytes per idle connection");
+    per_connection
+}
+
+#[test]
+fn an_idle_connection_costs_little_user_memory() {
+    let _alone = ALONE.lock();
+    let plain = bytes_per_connection(&[Format::NATIVE]);
+    assert!(plain <= BYTES_MAX, "{plain:.1} bytes per idle connection");
+    // Rooms of compressed connections alone, and rooms of both, which hold a log for each format.
+    let compressed = bytes_per_connection(&[Format::deflated(15)]);
+    assert!(compressed - plain <= DEFLATE_BYTES_MAX, "{compressed:.1} bytes, a plain one {plain:.1}");
+    let mixed = bytes_per_connection(&[Format::NATIVE, Format::deflated(15)]);
+    let compressed = plain + 2.0 * (mixed - plain);
+    assert!(compressed - plain <= DEFLATE_BYTES_MAX, "{compressed:.1} bytes, a plain one {plain:.1}");
+    // A stream of one room has nothing that a WebSocket has not.
+    let stream = bytes_per_connection(&[Format::STREAM]);
+    assert!((stream - plain).abs() <= 1.0, "{stream:.1} bytes per event stream, {plain:.1} per WebSocket");
 }
 
 /// What may be kept of a storm, bytes: what a usual turn takes (`shard/trim.rs`).
@@ -258,7 +286,7 @@ const KEPT_BYTES_MAX: i64 = 100_000;
 fn a_storm_leaves_nothing_behind() {
     let _alone = ALONE.lock();
     const CONNECTIONS: usize = 4_000;
-    let mut world = World::new(2 * CONNECTIONS as u32);
+    let mut world = World::new(2 * CONNECTIONS as u32, &[Format::NATIVE]);
     world.grow_to(CONNECTIONS);
     let (bytes, counts) = (BYTES.load(Relaxed), blocks());
     let mut nets = 0;

@@ -193,6 +193,42 @@ fn a_broken_setting() {
     }
 }
 
+/// R-SEC-15. A certificate that has ended is no error: the server may come up before its renewal does.
+#[test]
+fn tls_files_that_cannot_be_used() {
+    let files = TempDir::new().unwrap();
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let pair = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        fs::write(path(&format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    };
+    pair("one");
+    pair("other");
+    fs::write(path("empty"), "").unwrap();
+    for (certificate, key, parts) in [
+        ("missing", "one.key", &["tls.cert_file", "missing", "No such file"][..]),
+        ("one.pem", "missing", &["tls.key_file", "missing", "No such file"]),
+        ("empty", "one.key", &["tls.cert_file", "empty", "BEGIN CERTIFICATE"]),
+        ("one.key", "one.key", &["tls.cert_file", "one.key", "no certificate"]),
+        ("one.pem", "one.pem", &["tls.key_file", "one.pem", "no private key"]),
+        ("one.pem", "other.key", &["tls.key_file", "other.key", "does not belong to the certificate"]),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let settings = [format!("tls.cert_file={}", path(certificate)), format!("tls.key_file={}", path(key))];
+        let settings = Settings::new(1, &[&settings[0], &settings[1]]);
+        let (code, text) = refused(&folder.path().join("data"), free_address(), &settings);
+        assert_eq!(code, Some(2), "{certificate} {key}: {text}");
+        assert!(parts.iter().all(|part| text.contains(part)), "{certificate} {key}: {text}");
+        assert!(!folder.path().join("data").join("throng.db").exists(), "a refused start leaves nothing behind");
+    }
+    let folder = TempDir::new().unwrap();
+    let half = format!("tls.cert_file={}", path("one.pem"));
+    let (code, text) = refused(&folder.path().join("data"), free_address(), &Settings::new(1, &[&half]));
+    assert!(code == Some(2) && text.contains("tls.key_file: is unset, but tls.cert_file is set"), "{text}");
+}
+
 /// Starts it behind a filter that answers io_uring_setup with this errno, as container runtimes do. The filter is the thread's, and
 /// what it starts inherits it.
 fn filtered<T: Send + 'static>(errno: i32, start: impl FnOnce() -> T + Send + 'static) -> T {

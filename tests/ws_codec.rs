@@ -1,9 +1,12 @@
 //! The WebSocket codec: any split of the stream gives the one-shot result, garbage is harmless, and tungstenite
-//! understands the same bytes the same way.
+//! understands the same bytes the same way. With permessage-deflate the same holds for compressed messages.
+use flate2::{Compress, Compression, FlushCompress};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::{Cursor, Read, Write};
-use throng::wire::ws::{Decoder, FrameBuffer, Item, Opcode, Place, WsError, append_frame, close_frame, frame_len};
+use throng::wire::ws::{
+    Decoder, FrameBuffer, Inflater, Item, Opcode, Place, WsError, append_frame, close_frame, frame_len,
+};
 use tungstenite::protocol::{Role, WebSocket};
 
 const LIMIT: usize = 512;
@@ -93,6 +96,24 @@ fn stream(messages: &[Message], key: [u8; 4]) -> (Vec<u8>, Vec<Seen>) {
 
 /// Decodes pieces as a shard would, checking what must hold at every step.
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<WsError>) {
+    decode_of(pieces, false)
+}
+
+/// A compressed message, as a shard takes it.
+fn inflated(is_text: bool, deflated: &[u8]) -> Result<Seen, WsError> {
+    let mut message = Vec::new();
+    Inflater::default().inflate(deflated, &mut message, LIMIT)?;
+    match is_text {
+        true if std::str::from_utf8(&message).is_err() => Err(WsError::InvalidText),
+        true => Ok(Seen::Text(message)),
+        false => Ok(Seen::Binary(message)),
+    }
+}
+
+/// `is_deflate`: compression was agreed on.
+fn decode_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_deflate: bool) -> (Vec<Seen>, Option<WsError>) {
+    // By an eighth, in which a compressed message may exceed what it inflates to, and the heads of its blocks.
+    let assembled_max = if is_deflate { LIMIT + LIMIT / 8 + 64 } else { LIMIT };
     let (mut decoder, mut assembly, mut seen) = (Decoder::default(), Vec::new(), Vec::new());
     for piece in pieces {
         let mut input = [piece, &[0xaa; SLACK]].concat();
@@ -100,9 +121,12 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<WsEr
         let mut cursor = 0;
         loop {
             let before = cursor;
-            let result = decoder.next(&mut input, &mut cursor, end, &mut assembly, LIMIT);
+            let result = match is_deflate {
+                false => decoder.next(&mut input, &mut cursor, end, &mut assembly, LIMIT),
+                true => decoder.next_deflate(&mut input, &mut cursor, end, &mut assembly, LIMIT),
+            };
             assert!(before <= cursor && cursor <= end);
-            assert!(assembly.capacity() <= LIMIT + SLACK + 125, "{} bytes kept", assembly.capacity());
+            assert!(assembly.capacity() <= assembled_max + SLACK + 125, "{} bytes kept", assembly.capacity());
             match result {
                 Err(e) => {
                     assert!(assembly.is_empty() && decoder.is_idle());
@@ -121,6 +145,10 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<WsEr
                     seen.push(match item {
                         Item::Text(place) => Seen::Text(take(place)),
                         Item::Binary(place) => Seen::Binary(take(place)),
+                        Item::Deflated { is_text, place } => match inflated(is_text, &take(place)) {
+                            Ok(message) => message,
+                            Err(error) => return (seen, Some(error)),
+                        },
                         Item::Ping(control) => Seen::Ping(control.as_bytes().to_vec()),
                         Item::Pong(control) => Seen::Pong(control.as_bytes().to_vec()),
                         Item::Close { code, reason } => Seen::Close(code, reason.as_bytes().to_vec()),
@@ -131,6 +159,37 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<WsEr
         assert_eq!(input[end..], [0xaa; SLACK], "wrote into the slack");
     }
     (seen, None)
+}
+
+/// Each of these messages compressed and cut anew, with RSV1 on its first frame, and what is to be seen of them.
+fn compressed_stream(messages: &[Message], key: [u8; 4], cuts: &[Vec<Cut>]) -> (Vec<u8>, Vec<Seen>) {
+    let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+    for (message, cuts) in messages.iter().zip(cuts) {
+        let whole: Vec<u8> = message.fragments.iter().flat_map(|(_, piece)| piece).copied().collect();
+        let mut deflated = Vec::with_capacity(whole.len() + whole.len() / 8 + 64);
+        Compress::new(Compression::default(), false)
+            .compress_vec(&whole, &mut deflated, FlushCompress::Sync)
+            .expect("a fresh context");
+        deflated.truncate(deflated.len() - 4);
+        let recut = cut(message.is_text, &deflated, cuts.clone());
+        let (mut frames, mut seen) = stream(std::slice::from_ref(&recut), key);
+        // The first frame that is no control frame.
+        let mut at = 0;
+        while frames[at] & 0x08 != 0 {
+            at += 6 + usize::from(frames[at + 1] & 0x7f);
+        }
+        frames[at] |= 0x40;
+        seen.pop();
+        seen.push(if message.is_text { Seen::Text(whole) } else { Seen::Binary(whole) });
+        bytes.extend(frames);
+        expected.extend(seen);
+    }
+    (bytes, expected)
+}
+
+fn all_cuts() -> impl Strategy<Value = Vec<Vec<Cut>>> {
+    let control = (any::<bool>(), vec(any::<u8>(), 0..6));
+    vec(vec((vec(control, 0..2), any::<prop::sample::Index>()), 1..5), 4)
 }
 
 /// Bytes that look like frames often enough to get past the first checks.
@@ -223,6 +282,38 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn compressed_messages_come_whole_out_of_any_fragments_and_chunks(
+        messages in messages(),
+        cuts in all_cuts(),
+        key in any::<[u8; 4]>(),
+        size in 1usize..60,
+    ) {
+        let (bytes, expected) = compressed_stream(&messages, key, &cuts);
+        let expected = (expected, None);
+        prop_assert_eq!(&decode_of(std::iter::once(&bytes[..]), true), &expected);
+        prop_assert_eq!(&decode_of(bytes.chunks(size), true), &expected);
+    }
+
+    /// Where compression was agreed on, uncompressed messages are read as ever.
+    #[test]
+    fn plain_messages_are_read_alike_beside_compressed_ones(messages in messages(), size in 1usize..60) {
+        let (bytes, expected) = stream(&messages, [1, 2, 3, 4]);
+        prop_assert_eq!(decode_of(bytes.chunks(size), true), (expected, None));
+    }
+
+    #[test]
+    fn garbage_with_reserved_bits_never_panics(
+        mut bytes in prop_oneof![vec(any::<u8>(), 0..300), near_frames()],
+        size in 1usize..20,
+    ) {
+        if let Some(first) = bytes.first_mut() {
+            *first |= 0x40;
+        }
+        let whole = decode_of(std::iter::once(&bytes[..]), true);
+        prop_assert_eq!(decode_of(bytes.chunks(size), true), whole);
+    }
 
     #[test]
     fn garbage_never_panics_and_any_chunking_finds_the_same(

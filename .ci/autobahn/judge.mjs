@@ -1,10 +1,11 @@
 // Judges the index.json of an Autobahn run. Two rules, both must hold:
 //   1. every case ended OK, NON-STRICT or INFORMATIONAL, in its behaviour and in its closing behaviour;
 //   2. every case ended as expected.json says, so that a change for better or worse is a change to a file.
-// Usage: node judge.mjs INDEX EXPECTED [--update]      (--update writes EXPECTED; rule 1 still decides the exit code)
+// Cases that the specification of the run does not name are not looked at.
+// Usage: node judge.mjs INDEX EXPECTED SPEC [--update]   (--update writes what ran to EXPECTED; rule 1 still decides the exit code)
 import { readFileSync, writeFileSync } from "node:fs";
 
-const [indexPath, expectedPath, flag] = process.argv.slice(2);
+const [indexPath, expectedPath, specPath, flag] = process.argv.slice(2);
 const good = new Set(["OK", "NON-STRICT", "INFORMATIONAL"]);
 
 /** "9.10.1" after "9.2.1": numbers compare as numbers. */
@@ -14,6 +15,13 @@ function byNumber(a, b) {
     if (x[i] !== y[i]) return (x[i] ?? -1) - (y[i] ?? -1);
   }
   return 0;
+}
+
+const patterns = JSON.parse(readFileSync(specPath, "utf8")).cases;
+
+/** By the suite's own rule: a star stands for the rest. */
+function isSelected(id) {
+  return patterns.some((pattern) => (pattern.endsWith("*") ? id.startsWith(pattern.slice(0, -1)) : id === pattern));
 }
 
 const agents = Object.values(JSON.parse(readFileSync(indexPath, "utf8")));
@@ -28,15 +36,18 @@ for (const id of cases) {
   if (!good.has(behavior) || !good.has(behaviorClose)) problems.push(`${id}: ${told(results[id])}`);
 }
 
+const expected = JSON.parse(readFileSync(expectedPath, "utf8"));
 if (flag === "--update") {
-  const lines = cases.map((id) => {
-    const { behavior, behaviorClose } = results[id];
+  const kept = Object.entries(expected).filter(([id]) => !isSelected(id));
+  const all = { ...Object.fromEntries(kept), ...results };
+  const lines = Object.keys(all).sort(byNumber).map((id) => {
+    const { behavior, behaviorClose } = all[id];
     return `  ${JSON.stringify(id)}: ${JSON.stringify({ behavior, behaviorClose })}`;
   });
   writeFileSync(expectedPath, `{\n${lines.join(",\n")}\n}\n`);
 } else {
-  const expected = JSON.parse(readFileSync(expectedPath, "utf8"));
-  for (const id of [...new Set([...cases, ...Object.keys(expected)])].sort(byNumber)) {
+  const known = Object.keys(expected).filter(isSelected);
+  for (const id of [...new Set([...cases, ...known])].sort(byNumber)) {
     if (!results[id]) problems.push(`${id}: expected, but did not run`);
     else if (!expected[id]) problems.push(`${id}: ran, but expected.json does not know it`);
     else if (told(results[id]) !== told(expected[id])) {

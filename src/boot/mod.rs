@@ -1,4 +1,5 @@
 //! From the command line to running threads, and back.
+pub mod certificate;
 pub mod cli;
 mod control;
 pub mod dev;

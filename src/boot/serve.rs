@@ -3,9 +3,10 @@
 //! Start: store → shards' rings (each in its own thread) → mailboxes between them all → services → listeners.
 //! End (SIGTERM, SIGINT): shards drain and end → the store commits and delivers what it has → the services end → exit 0.
 //! A second signal exits at once: whatever was acknowledged is on disk already (R-CONN-6).
+use super::certificate::{self, CertificateWatch, Loaded};
 use super::control::{Control, Event};
 use super::key_watch::KeyWatch;
-use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, ServeOptions, StartError, fail, no_listener};
+use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, EXIT_USAGE, ServeOptions, StartError, fail, no_listener};
 use super::post::{Post, post_until_taken};
 use super::source::ProcessSource;
 use super::tables::Tables;
@@ -24,6 +25,7 @@ use crate::shard::{Addresses, Door, Parts, Totals};
 use crate::store::port::{Reader, Writer};
 use crate::store::sqlite::{self, OpenError, Sqlite};
 use crate::store::threads::{Settings as StoreSettings, StoreThreads};
+use crate::tls::Tickets;
 use std::io::{ErrorKind, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -65,8 +67,20 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     os::disable_huge_pages();
     let tables = Tables::of(&config, descriptors);
     let shards = tables.shards;
-    let listeners = listen(&config, shards).map_err(|error| no_listener(&error))?;
+    let tickets = Tickets::new().map_err(|error| fail(EXIT_CRASH)(format!("session tickets: {error}")))?;
+    let acceptor = match certificate::load(&config, &tickets, os::now().unix_ms / 1_000).map_err(fail(EXIT_USAGE))? {
+        None => None,
+        Some(Loaded { acceptor, warnings }) => {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            Some(acceptor)
+        }
+    };
+    let listeners = listen(config.http.listen, shards).map_err(|error| no_listener(&error))?;
     let address = listeners[0].local_addr().map_err(|error| no_listener(&error))?;
+    let tls_listeners = match config.http.tls_listen {
+        None => Vec::new(),
+        Some(address) => listen(address, shards).map_err(|error| no_listener(&error))?,
+    };
 
     let store = open_store(&config)?;
     let resume_key = ResumeKey::load_or_create(&config.server.data_dir).map_err(|error| {
@@ -89,6 +103,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let verifier = Arc::new(Verifier::new(AuthSettings::from(&config.auth), keys.keys));
     let mut key_watch = KeyWatch::start(keys.sources, &config, post.controls())
         .map_err(|error| fail(EXIT_CRASH)(format!("key refresh: {error}")))?;
+    let mut certificate_watch = CertificateWatch::new(&config, tickets, post.controls());
     let source = Arc::new(ProcessSource::new(post.controls(), store.monitor(), store.port()));
     let services = Services::start(ServicesOptions {
         admin_listen: config.admin.listen,
@@ -107,6 +122,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
     let totals = Arc::new(Totals::default());
     let unknown_key = key_watch.unknown_key();
+    let mut tls_listeners = tls_listeners.into_iter();
     for (shard, (listener, bell)) in (0..shards).zip(listeners.into_iter().zip(&bells)) {
         let hand_over = services.hand_over_handle();
         threads.start(Start {
@@ -125,25 +141,33 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
             },
             bell: bell.clone(),
             listener,
+            tls_listener: tls_listeners.next(),
             door: Door {
                 trusted_proxies: trusted_proxies(&config),
                 addresses: addresses.clone(),
                 totals: totals.clone(),
                 capacity,
-                services: Box::new(move |stream, read, peer| hand_over.hand_over(stream, read, peer)),
+                services: Box::new(move |stream, session, read, peer| hand_over.hand_over(stream, session, read, peer)),
                 is_dev,
+                acceptor: acceptor.clone(),
             },
         });
     }
     source.started();
     let rings = tables.rings;
-    tracing::info!(%address, shards, rings, connections_max = capacity, version = env!("CARGO_PKG_VERSION"), "ready");
+    let tls = match (&acceptor, config.http.tls_listen) {
+        (None, _) => "off".into(),
+        (Some(_), None) => address.to_string(),
+        (Some(_), Some(address)) => address.to_string(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%address, tls, shards, rings, connections_max = capacity, version, "ready");
     if is_dev {
         welcome::print(&config, address);
     }
 
-    let is_crashed =
-        wait(&control, &mut threads, &post, &source, &config, &inputs, &mut key_watch, &totals, &addresses);
+    let watches = (&mut key_watch, &mut certificate_watch);
+    let is_crashed = wait(&control, &mut threads, &post, &source, &config, &inputs, watches, &totals, &addresses);
     is_over.store(true, Relaxed);
     store.flush_and_stop();
     services.stop();
@@ -166,7 +190,7 @@ fn wait(
     source: &ProcessSource,
     config: &Config,
     inputs: &Inputs,
-    key_watch: &mut KeyWatch,
+    (key_watch, certificate_watch): (&mut KeyWatch, &mut Option<CertificateWatch>),
     totals: &Totals,
     addresses: &Addresses,
 ) -> bool {
@@ -198,8 +222,16 @@ fn wait(
                 }
                 // Also if the configuration is the same: files may hold other keys by now.
                 key_watch.reload(&config, inputs.dev);
+                match certificate_watch.as_mut() {
+                    Some(watch) => watch.reload(&config),
+                    None if config.tls.cert_file.is_none() => {}
+                    None => tracing::warn!(key = "tls.cert_file", "changed, but TLS begins with a restart only"),
+                }
             }
             None => {}
+        }
+        if let Some(watch) = certificate_watch.as_mut() {
+            watch.look();
         }
         let (ended, is_crashed) = threads.reap();
         if is_crashed {
@@ -217,8 +249,8 @@ fn trusted_proxies(config: &Config) -> Vec<ipnet::IpNet> {
 }
 
 /// One listener per shard on the same address. The first try is exclusive: another server on the port is found out.
-fn listen(config: &Config, shards: u16) -> std::io::Result<Vec<TcpListener>> {
-    let address = free_address(config.http.listen)?;
+fn listen(address: SocketAddr, shards: u16) -> std::io::Result<Vec<TcpListener>> {
+    let address = free_address(address)?;
     (0..shards).map(|_| os::listener(address, true, BACKLOG)).collect()
 }
 

@@ -14,7 +14,11 @@ pub fn print(config: &Config, address: SocketAddr) {
         Err(error) => return tracing::error!(%error, "no demo tokens"),
     };
     let now_s = os::now().unix_ms / 1_000;
-    println!("Throng is ready on http://{address} (development mode).");
+    let (http, ws) = match config.tls.cert_file.is_some() && config.http.tls_listen.is_none() {
+        true => ("https", "wss"),
+        false => ("http", "ws"),
+    };
+    println!("Throng is ready on {http}://{address} (development mode).");
     println!();
     println!("Open both addresses, in two tabs, and chat:");
     let users = ["anna", "bob"].map(|user| {
@@ -22,10 +26,10 @@ pub fn print(config: &Config, address: SocketAddr) {
         (user, key.sign(&claims, now_s, TOKEN_S).unwrap_or_default())
     });
     for (user, token) in &users {
-        println!("  {user:<5} http://{address}/#room=lobby&name={user}&token={token}");
+        println!("  {user:<5} {http}://{address}/#room=lobby&name={user}&token={token}");
     }
     println!();
-    println!("Or use any WebSocket client on ws://{address}/ws with the header");
+    println!("Or use any WebSocket client on {ws}://{address}/ws with the header");
     println!("  Authorization: Bearer {}", users[0].1);
     println!();
     println!("More tokens: throng token --data-dir {} --user ID", config.server.data_dir.display());

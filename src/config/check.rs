@@ -1,11 +1,25 @@
 //! Checks beyond type and range: the form of texts, and relations between keys.
-use super::table::Config;
+use super::table::{Config, Ws};
 use crate::limits;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What `auth.algorithms` may name (R-AUTH-2).
 pub const ALGORITHMS: [&str; 4] = ["HS256", "RS256", "ES256", "EdDSA"];
+
+/// What `ws.deflate` may say.
+const DEFLATE: [&str; 3] = ["off", "ask", "on"];
+
+impl Ws {
+    /// Whether to compress with a client that offers it (R-ENV-3). `is_asked`: its address asks for it.
+    pub fn deflates(&self, is_asked: bool) -> bool {
+        match &*self.deflate {
+            "on" => true,
+            "ask" => is_asked,
+            _ => false,
+        }
+    }
+}
 
 impl Config {
     /// Faults as (key, what is wrong). Empty: the configuration can be used.
@@ -21,6 +35,7 @@ impl Config {
             "http.trusted_proxies",
             self.http.trusted_proxies.iter().try_for_each(|text| parse_network(text).map(drop)),
         );
+        check("ws.deflate", check_one_of(&self.ws.deflate, &DEFLATE));
         check("sio.namespaces", check_namespaces(&self.sio.namespaces));
         check("auth.algorithms", check_algorithms(&self.auth.algorithms));
         check("auth.jwks_url", self.auth.jwks_url.as_deref().map_or(Ok(()), check_jwks_url));
@@ -30,6 +45,8 @@ impl Config {
         check("plane.receive_buffers", self.check_receive_buffers());
         check("server.log", check_log(&self.server.log));
         check("admin.listen", self.check_admin_listen());
+        check("http.tls_listen", self.check_tls_listen());
+        check("tls.key_file", self.check_tls_files());
         let has_namespace = !self.sio.namespaces.is_empty();
         check(
             "sio.namespaces",
@@ -66,10 +83,34 @@ impl Config {
         let is_same = self.admin.listen.is_some_and(|listen| listen == self.http.listen && listen.port() != 0);
         require(!is_same, || "is the same as http.listen; leave it unset or take another port".into())
     }
+
+    fn check_tls_listen(&self) -> Result<(), String> {
+        let Some(address) = self.http.tls_listen else { return Ok(()) };
+        require(self.tls.cert_file.is_some(), || {
+            "is set, but tls.cert_file is not: without it there is no TLS".into()
+        })?;
+        let is_same = |other: SocketAddr| other == address && address.port() != 0;
+        require(!is_same(self.http.listen), || {
+            "is the same as http.listen; leave it unset for TLS there, or take another port".into()
+        })?;
+        require(!self.admin.listen.is_some_and(is_same), || "is the same as admin.listen; take another port".into())
+    }
+
+    fn check_tls_files(&self) -> Result<(), String> {
+        match (&self.tls.cert_file, &self.tls.key_file) {
+            (Some(_), None) => Err("is unset, but tls.cert_file is set: set both, or neither for no TLS".into()),
+            (None, Some(_)) => Err("is set, but tls.cert_file is unset: set both, or neither for no TLS".into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
+}
+
+fn check_one_of(text: &str, words: &[&str]) -> Result<(), String> {
+    require(words.contains(&text), || format!("{text:?} is none of {}", words.join(", ")))
 }
 
 /// An address or a network in CIDR form.
@@ -160,6 +201,17 @@ mod tests {
         assert_eq!(Config::default().check(), []);
     }
 
+    #[test]
+    fn compression_is_off_unless_configured_or_asked_for() {
+        let deflates = |text: &str| {
+            let mut config = Config::default();
+            config.set("ws.deflate", text).unwrap();
+            (config.ws.deflates(false), config.ws.deflates(true))
+        };
+        assert!(!Config::default().ws.deflates(true));
+        assert_eq!(["off", "ask", "on"].map(deflates), [(false, false), (false, true), (true, true)]);
+    }
+
     /// The passing value and the one beyond.
     #[test]
     fn pairs() {
@@ -172,6 +224,9 @@ mod tests {
             ("sio.namespaces", "/admin", "/a,/b,/a"),
             ("sio.namespaces", "/", "/a b"),
             ("http.allowed_origins", "capacitor://localhost", "https://*.example"),
+            ("ws.deflate", "off", "yes"),
+            ("ws.deflate", "ask", ""),
+            ("ws.deflate", "on", "ON"),
             ("auth.algorithms", "EdDSA", "HS512"),
             ("auth.algorithms", "HS256,RS256", "none"),
             ("auth.algorithms", "ES256", ""),
@@ -182,11 +237,24 @@ mod tests {
             ("store.batch_max", "16384", "16385"),
             ("plane.receive_buffers", "32768", "1000"),
             ("admin.listen", "127.0.0.1:8080", "0.0.0.0:8080"),
+            ("tls.key_file", "", "key.pem"),
             ("server.log", "warn,throng::shard=debug", "throng=loud"),
         ] {
             assert!(faults(&[(key, good)]).is_empty(), "{key} = {good}");
             assert_eq!(faults(&[(key, bad)]), [key], "{key} = {bad}");
         }
+    }
+
+    #[test]
+    fn tls_needs_both_files_and_an_address_of_its_own() {
+        let files = [("tls.cert_file", "cert.pem"), ("tls.key_file", "key.pem")];
+        let with = |more: &[(&str, &str)]| faults(&[&files[..], more].concat());
+        assert!(with(&[]).is_empty() && with(&[("http.tls_listen", "0.0.0.0:8443")]).is_empty());
+        assert_eq!(faults(&files[..1]), ["tls.key_file"]);
+        assert_eq!(faults(&[("http.tls_listen", "0.0.0.0:8443")]), ["http.tls_listen"]);
+        assert_eq!(with(&[("http.tls_listen", "0.0.0.0:8080")]), ["http.tls_listen"]);
+        let admin = [("http.tls_listen", "127.0.0.1:9090"), ("admin.listen", "127.0.0.1:9090")];
+        assert_eq!(with(&admin), ["http.tls_listen"]);
     }
 
     #[test]

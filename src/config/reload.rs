@@ -5,7 +5,7 @@ use super::table::{Config, KEYS};
 /// Names of changed keys, in the order of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Take effect at once: sections `limits`, `auth`, `chat`.
+    /// Take effect at once: sections `limits`, `auth`, `chat`, `tls`.
     pub live: Vec<&'static str>,
     /// Take effect at the next start.
     pub at_start: Vec<&'static str>,
@@ -27,7 +27,13 @@ impl Config {
 
     /// This configuration with the live keys of `new`: what a running server holds after a reload.
     pub fn reloaded(&self, new: &Config) -> Config {
-        Config { limits: new.limits.clone(), auth: new.auth.clone(), chat: new.chat.clone(), ..self.clone() }
+        Config {
+            limits: new.limits.clone(),
+            auth: new.auth.clone(),
+            chat: new.chat.clone(),
+            tls: new.tls.clone(),
+            ..self.clone()
+        }
     }
 }
 

@@ -22,8 +22,9 @@ table! {
     }
     http Http (AtStart) {
         listen: SocketAddr = ([0, 0, 0, 0], 8080).into(), "address", "Where clients connect";
+        tls_listen: Option<SocketAddr> = None, "address", "Where clients connect by TLS, http.listen staying without; unset: http.listen itself, if tls.cert_file is set";
         allowed_origins: Vec<String> = vec![], "origins", "Origins besides the request's own host; \"*\" allows all";
-        head_timeout_ms: u64 = 10_000, "ms", "Time for a complete HTTP head", 1..=DAY_MS;
+        head_timeout_ms: u64 = 10_000, "ms", "Time for a complete HTTP head, TLS handshake included", 1..=DAY_MS;
         trusted_proxies: Vec<String> = vec![], "networks", "Addresses or CIDR networks whose X-Forwarded-For counts";
     }
     ws Ws (AtStart) {
@@ -31,6 +32,9 @@ table! {
         ping_interval_ms: u64 = 25_000, "ms", "Silence after which the server pings", 1..=DAY_MS;
         pong_timeout_ms: u64 = 20_000, "ms", "Further silence after which the connection closes 4103", 1..=DAY_MS;
         close_timeout_ms: u64 = 5_000, "ms", "How long to wait for the peer's close frame", 1..=DAY_MS;
+        deflate: String = "off".into(), "off, ask, on", "Compression (permessage-deflate) with clients that offer it: never, if their address says ?deflate=1, or always";
+        deflate_min_bytes: u64 = 256, "bytes", "Shorter messages are not compressed", 0..=16_777_216;
+        deflate_level: u64 = 6, "level", "zlib's: 1 is fastest, 9 makes the smallest messages", 1..=9;
     }
     sio Sio (AtStart) {
         ping_interval_ms: u64 = 25_000, "ms", "Engine.IO: time from one ping to the next", 1..=DAY_MS;
@@ -57,6 +61,10 @@ table! {
         leeway_s: u64 = 30, "s", "Clock difference allowed for exp and nbf", 0..=600;
         admin_role: String = "admin".into(), "text", "Value of the role claim that gives owner rights in all rooms; empty: nobody gets them";
         moderator_role: String = "moderator".into(), "text", "Value of the role claim that gives moderator rights in all rooms; empty: nobody gets them";
+    }
+    tls Tls (Live) {
+        cert_file: Option<PathBuf> = None, "file", "PEM certificate chain, the server's own first; unset: no TLS";
+        key_file: Option<PathBuf> = None, "file", "PEM private key of the certificate";
     }
     limits Limits (Live) {
         connections: u64 = 0, "count", "Connections in all; 0 = what descriptors allow", 0..=COUNT;

@@ -1,11 +1,11 @@
 //! A service connection: a socket, the bytes that were read from it before it came here, and its deadlines.
+use super::secured::Stream;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -21,7 +21,7 @@ pub struct Timeouts {
 
 /// A stream that first yields what was read before. It fails with `TimedOut` when its deadline passes.
 pub struct Conn {
-    tcp: TcpStream,
+    stream: Stream,
     read_so_far: Vec<u8>,
     /// `0 <= taken <= read_so_far.len()`.
     taken: usize,
@@ -34,9 +34,9 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub fn new(tcp: TcpStream, read_so_far: Vec<u8>, timeouts: Timeouts, place: OwnedSemaphorePermit) -> Conn {
+    pub fn new(stream: Stream, read_so_far: Vec<u8>, timeouts: Timeouts, place: OwnedSemaphorePermit) -> Conn {
         let deadline = Box::pin(tokio::time::sleep(timeouts.request));
-        Conn { tcp, read_so_far, taken: 0, deadline, is_in_request: true, timeouts, _place: place }
+        Conn { stream, read_so_far, taken: 0, deadline, is_in_request: true, timeouts, _place: place }
     }
 
     /// Fails if the deadline has passed; else arranges to be woken then.
@@ -72,7 +72,7 @@ impl AsyncRead for Conn {
         }
         this.check_deadline(context)?;
         let before = buffer.filled().len();
-        let result = Pin::new(&mut this.tcp).poll_read(context, buffer);
+        let result = Pin::new(&mut this.stream).poll_read(context, buffer);
         if buffer.filled().len() > before && !this.is_in_request {
             this.set_deadline(true, this.timeouts.request);
         }
@@ -83,7 +83,7 @@ impl AsyncRead for Conn {
 impl AsyncWrite for Conn {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        match Pin::new(&mut this.tcp).poll_write(context, bytes) {
+        match Pin::new(&mut this.stream).poll_write(context, bytes) {
             Poll::Pending => {
                 this.check_deadline(context)?;
                 Poll::Pending
@@ -96,11 +96,11 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where service connections come from: handed over by shards, or accepted on `admin.listen`. Both bounded.
 use super::conn::{Caller, Conn, Door, Timeouts};
+use super::secured::Stream;
+use crate::tls::Session;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use std::io;
@@ -23,6 +25,8 @@ pub const QUEUE_MAX: usize = 256;
 /// One connection on its way from a shard.
 pub struct Handed {
     pub stream: std::net::TcpStream,
+    /// With TLS.
+    pub session: Option<Box<Session>>,
     pub read_so_far: Vec<u8>,
     pub peer: SocketAddr,
 }
@@ -53,8 +57,14 @@ impl HandOver {
 
     /// Passes a connection on with the bytes read so far; never waits. False: the queue was full (or the services have
     /// ended), the connection is closed and was counted.
-    pub fn hand_over(&self, stream: std::net::TcpStream, read_so_far: Vec<u8>, peer: SocketAddr) -> bool {
-        let is_taken = self.queue.try_send(Handed { stream, read_so_far, peer }).is_ok();
+    pub fn hand_over(
+        &self,
+        stream: std::net::TcpStream,
+        session: Option<Box<Session>>,
+        read_so_far: Vec<u8>,
+        peer: SocketAddr,
+    ) -> bool {
+        let is_taken = self.queue.try_send(Handed { stream, session, read_so_far, peer }).is_ok();
         let count = if is_taken { &self.counts.handed_over } else { &self.counts.dropped };
         count.fetch_add(1, Relaxed);
         is_taken
@@ -86,21 +96,21 @@ impl Doorway {
     }
 
     async fn next(&mut self, place: OwnedSemaphorePermit) -> io::Result<(Conn, Caller)> {
-        let (tcp, read_so_far, peer) = match &mut self.entry {
+        let (stream, read_so_far, peer) = match &mut self.entry {
             Entry::Listener(listener) => {
                 let (tcp, peer) = TcpListener::accept(listener).await?;
-                (tcp, Vec::new(), peer)
+                (Stream::new(tcp, None), Vec::new(), peer)
             }
             Entry::Handed(queue) => match queue.recv().await {
-                Some(Handed { stream, read_so_far, peer }) => {
+                Some(Handed { stream, session, read_so_far, peer }) => {
                     stream.set_nonblocking(true)?;
-                    (TcpStream::from_std(stream)?, read_so_far, peer)
+                    (Stream::new(TcpStream::from_std(stream)?, session), read_so_far, peer)
                 }
                 // All shards have gone; the services end when they are told to.
                 None => std::future::pending().await,
             },
         };
-        Ok((Conn::new(tcp, read_so_far, self.timeouts, place), Caller { door: self.door, peer }))
+        Ok((Conn::new(stream, read_so_far, self.timeouts, place), Caller { door: self.door, peer }))
     }
 }
 
@@ -153,12 +163,12 @@ mod tests {
         // Any descriptor will do: nothing is read from it here.
         let stream = || std::net::TcpStream::from(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()));
         for _ in 0..QUEUE_MAX {
-            assert!(hand_over.hand_over(stream(), Vec::new(), peer));
+            assert!(hand_over.hand_over(stream(), None, Vec::new(), peer));
         }
-        assert!(!hand_over.hand_over(stream(), Vec::new(), peer));
+        assert!(!hand_over.hand_over(stream(), None, Vec::new(), peer));
         assert_eq!((counts.handed_over.load(Relaxed), counts.dropped.load(Relaxed)), (QUEUE_MAX as u64, 1));
         drop(handed);
-        assert!(!hand_over.clone().hand_over(stream(), Vec::new(), peer));
+        assert!(!hand_over.clone().hand_over(stream(), None, Vec::new(), peer));
         assert_eq!(counts.dropped.load(Relaxed), 2);
     }
 }

@@ -29,6 +29,10 @@ pub fn render(numbers: &Numbers<'_>) -> String {
     page.single(Kind::Gauge, "throng_draining", "1 while the server drains", u8::from(numbers.is_draining));
     shards(&mut page, &numbers.collected.shards);
     totals(&mut page, numbers.collected);
+    if let Some(ends_s) = numbers.collected.reports().filter_map(|report| report.certificate_ends_s).min() {
+        let help = "When the certificate in use ends, Unix time; absent without TLS";
+        page.single(Kind::Gauge, "throng_tls_certificate_ends_seconds", help, ends_s);
+    }
     if let Some(store) = &numbers.collected.store {
         self::store(&mut page, store);
     }
@@ -40,9 +44,10 @@ pub fn render(numbers: &Numbers<'_>) -> String {
 /// A gauge of a shard: name, meaning, where it is in the report.
 type ShardGauge = (&'static str, &'static str, fn(&ShardReport) -> u64);
 
-const SHARD_GAUGES: [ShardGauge; 6] = [
+const SHARD_GAUGES: [ShardGauge; 7] = [
     ("throng_connections", "Established connections", |report| report.connections),
     ("throng_unauthenticated_connections", "Connections that have not signed in yet", |report| report.unauthenticated),
+    ("throng_tls_connections", "Established connections with TLS", |report| report.tls_sessions),
     ("throng_users", "Connected users, each counted on its home shard", |report| report.users),
     ("throng_rooms", "Rooms in memory, each counted on its home shard", |report| report.rooms_in_memory),
     ("throng_queue_bytes", "Bytes that connections still have to be sent", |report| report.queue_bytes),

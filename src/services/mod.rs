@@ -15,6 +15,7 @@ mod listener;
 pub mod metrics;
 mod pages;
 pub mod process;
+mod secured;
 mod source;
 pub mod stats;
 
@@ -23,6 +24,7 @@ pub use listener::{ADMIN_CONNECTIONS_MAX, HandOver, MAIN_CONNECTIONS_MAX, QUEUE_
 pub use pages::OriginCheck;
 pub use source::{Collected, REPORT_DEADLINE, ShardState, Source};
 
+use crate::tls::Session;
 use listener::Doorway;
 use pages::Pages;
 use std::io;
@@ -112,8 +114,14 @@ impl Services {
     }
 
     /// See [`HandOver::hand_over`].
-    pub fn hand_over(&self, stream: TcpStream, read_so_far: Vec<u8>, peer: SocketAddr) -> bool {
-        self.hand_over.hand_over(stream, read_so_far, peer)
+    pub fn hand_over(
+        &self,
+        stream: TcpStream,
+        session: Option<Box<Session>>,
+        read_so_far: Vec<u8>,
+        peer: SocketAddr,
+    ) -> bool {
+        self.hand_over.hand_over(stream, session, read_so_far, peer)
     }
 
     /// Where `admin.listen` is bound; differs from the option if that named port 0.

@@ -52,12 +52,13 @@ pub mod flag {
     pub const PING_DUE: u8 = 128;
 }
 
-/// What a connection is: its user's role and the format of what it is sent, in one byte.
+/// What a connection is: its user's role, whether its bytes are sealed, and the format of what it is sent, in one byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kind(u8);
 
 impl Kind {
     const ROLE: u8 = 0b11;
+    const TLS: u8 = 0b100;
     /// Bits from here on are the format's.
     const FORMAT_SHIFT: u32 = 3;
 
@@ -71,6 +72,15 @@ impl Kind {
 
     pub fn set_role(&mut self, role: GlobalRole) {
         self.0 = self.0 & !Self::ROLE | role as u8;
+    }
+
+    /// It has a session in `Core::secured`, and is sent to by way of it alone.
+    pub fn is_tls(self) -> bool {
+        self.0 & Self::TLS != 0
+    }
+
+    pub fn set_tls(&mut self) {
+        self.0 |= Self::TLS;
     }
 
     pub fn format(self) -> FormatId {
@@ -226,6 +236,7 @@ impl Active {
         self.decoder.is_idle()
             && self.assembly.is_empty()
             && self.outbox.is_empty()
+            && self.blocked_since == 0
             && self.is_cool(now_ns, now_ms)
             && self.auth_request.is_none()
             && self.held.is_empty()
@@ -240,8 +251,8 @@ pub struct Outbox {
     pub bytes: Vec<u8>,
     /// 0 <= sent <= bytes.len(): the prefix the kernel has taken.
     pub sent: usize,
-    /// 0 <= partial <= bytes.len(): a prefix that is no whole frame: the rest of one that was cut, or the HTTP response. Whole
-    /// frames follow.
+    /// 0 <= partial <= bytes.len(): a prefix that is no whole frame: the rest of one that was cut, the HTTP response, or an answer of
+    /// several frames that is not to be cut between them. Whole frames follow.
     pub partial: usize,
 }
 

@@ -11,6 +11,7 @@ use crate::ids::ConnRef;
 use crate::plane::{End, Plane, Slot};
 use crate::session::format::Format;
 use crate::telemetry::Ending;
+use crate::tls::Session;
 use slab::Slab;
 
 /// What the front door hands over together with an accepted socket.
@@ -21,6 +22,8 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// What it is to be sent.
     pub format: Format,
+    /// What its bytes are sealed by; None without TLS.
+    pub session: Option<Box<Session>>,
     /// Bytes that came behind the request.
     pub received: Vec<u8>,
     /// Entry in `Addresses` that counts it, if any; released with the connection.
@@ -132,8 +135,8 @@ impl<P: Plane> Core<P> {
         self.cooling = cooling;
     }
 
-    /// Takes over an upgraded socket; gives it back if the plane's table, or that of formats, is full.
-    pub(super) fn adopt(&mut self, socket: P::Socket, opening: &Opening) -> Result<Slot, P::Socket> {
+    /// Takes over an upgraded socket, with its session; gives it back if the plane's table, or that of formats, is full.
+    pub(super) fn adopt(&mut self, socket: P::Socket, opening: &mut Opening) -> Result<Slot, P::Socket> {
         let Some(format) = self.formats.intern(&opening.format) else { return Err(socket) };
         let slot = self.plane.adopt(socket)?;
         while self.conns.len() <= slot as usize {
@@ -143,9 +146,17 @@ impl<P: Plane> Core<P> {
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
         conn.kind.set_format(format);
+        if let Some(session) = opening.session.take() {
+            conn.kind.set_tls();
+            self.keep_session(slot, session);
+        }
+        let conn = &mut self.conns[slot as usize];
         conn.address = opening.address.unwrap_or(NONE);
         (conn.heard, conn.spoke) = (self.tick, self.tick);
-        self.counters.upgraded += 1;
+        match opening.format.is_stream() {
+            true => self.counters.streams_opened += 1,
+            false => self.counters.upgraded += 1,
+        }
         self.open += 1;
         let handshake_ns = self.plane.now().mono_ns.saturating_sub(opening.accepted_at_ns);
         self.histograms.handshake.saturating_record(handshake_ns);
@@ -164,10 +175,14 @@ impl<P: Plane> Core<P> {
         if code == CloseCode::SlowConsumer {
             self.drop_unsent_frames(slot);
         }
+        let is_stream = self.is_stream(slot);
+        if is_stream {
+            self.append_retry_for(slot, code);
+        }
         self.append_close(slot, Some(code.number()), code.reason());
         self.begin_closing(slot);
-        if code.number() < 4000 && code != CloseCode::Normal {
-            // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7).
+        if is_stream || code.number() < 4000 && code != CloseCode::Normal {
+            // A peer that broke the protocol is not expected to end it properly (RFC 6455 7.1.7), that of a stream has no word for it.
             self.conns[slot as usize].flags |= flag::LAST_WORDS;
         }
     }
@@ -177,6 +192,20 @@ impl<P: Plane> Core<P> {
         if self.conns[slot as usize].is_live() {
             self.leave(slot, Ending::from_peer(code), code.is_some_and(|code| code != 1000));
             self.append_close(slot, code, "");
+            self.begin_closing(slot);
+        }
+        self.conns[slot as usize].flags |= flag::LAST_WORDS;
+        self.mark_dirty(slot);
+    }
+
+    /// Nothing may be said any more but the end of the stream, which goes out behind what is on its way: the peer has ended its own, or
+    /// broken the protocol below this one.
+    pub(super) fn hang_up(&mut self, slot: Slot) {
+        if self.conns[slot as usize].is_live() {
+            self.leave(slot, Ending::Lost, true);
+            if self.conns[slot as usize].active != NONE {
+                self.active(slot).outbox = Default::default();
+            }
             self.begin_closing(slot);
         }
         self.conns[slot as usize].flags |= flag::LAST_WORDS;
@@ -215,10 +244,16 @@ impl<P: Plane> Core<P> {
         }
         conn.stage = Stage::Closed;
         conn.flags &= flag::DIRTY;
+        if !conn.kind.is_native() {
+            self.streams.forget(slot);
+        }
         if conn.active != NONE {
             let active = self.actives.remove(std::mem::replace(&mut conn.active, NONE) as usize);
             self.buffers.give_back(active.assembly);
             self.buffers.give_back(active.outbox.bytes);
+        }
+        if conn.kind.is_tls() {
+            self.secured.remove(slot);
         }
         self.wheel.cancel(slot);
         self.plane.close(slot);

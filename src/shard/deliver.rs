@@ -13,13 +13,15 @@ use crate::base::close::CloseCode;
 use crate::limits;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
+use crate::tls::{Exhausted, Session};
 use std::ops::Range;
 
 /// One send of a round.
 #[derive(Clone, Copy)]
 struct Planned {
     slot: Slot,
-    /// NONE: the outbox of `key` (an `Active` index), or a ping if that is NONE too; else a subscription, and `key` its room.
+    /// NONE: the outbox of `key` (an `Active` index), or a ping if that is NONE too; SEALED: what the connection's session has sealed;
+    /// else a subscription, and `key` its room.
     subscription: u32,
     key: u32,
     len: u32,
@@ -35,6 +37,8 @@ pub struct Deliveries {
     round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
+    /// Connections whose TLS keys are used up. They end when the rooms have been walked, whose lists they are taken out of.
+    used_up: Vec<Slot>,
     pub offers: Offers,
     /// Broadcasts that were not offered to everyone yet.
     pub marks: Vec<Mark>,
@@ -83,12 +87,22 @@ pub struct Mark {
     pub read_at_ns: u64,
 }
 
+/// No subscription: slabs hold fewer.
+const SEALED: u32 = NONE - 1;
+
 /// Connections of the dirty list that are served in one round. With the members of rooms that a turn looks at, the plan has at most
 /// 16,384 sends, 512 KiB. More: more memory. Fewer: smaller batches when thousands are pinged or told to go.
 const CONNECTIONS_PER_ROUND: usize = (16 << 10) - limits::OFFERS_PER_TURN;
 
 /// Private bytes up to this many take a small room range with them in one send.
 const GATHER_BYTES_MAX: usize = 4096;
+
+impl Deliveries {
+    /// A send of so many bytes that a session has sealed.
+    pub(super) fn plan_records(&mut self, slot: Slot, len: u32) {
+        self.plan.push(Planned { slot, subscription: SEALED, key: NONE, len, from: 0 });
+    }
+}
 
 impl<P: Plane> Core<P> {
     /// Lists a connection for the next flush.
@@ -106,6 +120,10 @@ impl<P: Plane> Core<P> {
             self.deliveries.plan.clear();
             self.plan_connections();
             self.plan_rooms();
+            while let Some(slot) = self.deliveries.used_up.pop() {
+                self.counters.tls_record_faults += 1;
+                self.hang_up(slot);
+            }
             if self.deliveries.plan.is_empty() && self.deliveries.dirty.is_empty() {
                 break;
             }
@@ -148,7 +166,11 @@ impl<P: Plane> Core<P> {
             conn.round = self.deliveries.round;
             let is_ping_due = conn.has(flag::PING_DUE);
             conn.flags &= !flag::PING_DUE;
-            if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
+            if conn.kind.is_tls() {
+                if self.plan_records(slot, is_ping_due) == Err(Exhausted) {
+                    self.deliveries.used_up.push(slot);
+                }
+            } else if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
                     let ping = self.formats.get(conn.kind.format()).ping();
                     self.actives[conn.active as usize].outbox.bytes.extend_from_slice(ping);
@@ -250,6 +272,18 @@ impl<P: Plane> Core<P> {
                 self.mark_dirty(slot);
                 continue;
             }
+            if conn.kind.is_tls() {
+                conn.round = self.deliveries.round;
+                match self.plan_records(slot, false) {
+                    Err(Exhausted) => self.deliveries.used_up.push(slot),
+                    Ok(()) if self.fanout.subscriptions[key as usize].cursor == head as u32 => {}
+                    Ok(()) => {
+                        self.fanout.fall_behind(key);
+                        self.mark_dirty(slot);
+                    }
+                }
+                continue;
+            }
             let Some((from, len)) = self.fanout.sendable(key) else { continue };
             conn.round = self.deliveries.round;
             if self.plan_range(slot, key, from, len) != head {
@@ -302,6 +336,7 @@ impl<P: Plane> Core<P> {
 
     fn send_planned(&mut self) {
         let (rooms, actives, conns, formats) = (&self.fanout.rooms, &self.actives, &self.conns, &self.formats);
+        let secured = &self.secured;
         // Members of one room mostly get the same range: look it up once.
         let mut last: (u32, u64, &[u8]) = (NONE, 0, &[]);
         let mut bytes_sent = 0;
@@ -312,6 +347,9 @@ impl<P: Plane> Core<P> {
             }
             if send.subscription == NONE {
                 return (send.slot, &actives[send.key as usize].outbox.bytes[send.from as usize..]);
+            }
+            if send.subscription == SEALED {
+                return (send.slot, secured.get(send.slot).map_or(&[], Session::unsent));
             }
             if (last.0, last.1) != (send.key, send.from) {
                 last = (send.key, send.from, rooms[send.key as usize].log.readable(send.from));
@@ -341,6 +379,9 @@ impl<P: Plane> Core<P> {
             let send = self.deliveries.plan[i];
             if send.subscription == NONE && send.key != NONE && send.len > 0 {
                 self.outbox_is_out(send.slot);
+            } else if send.subscription == SEALED && send.len > 0 {
+                self.records_taken(send.slot, send.len);
+                self.records_are_out(send.slot);
             }
         }
     }
@@ -355,6 +396,8 @@ impl<P: Plane> Core<P> {
             active.outbox.sent = taken as usize;
         } else if send.subscription == NONE {
             self.actives[send.key as usize].outbox.sent += taken as usize;
+        } else if send.subscription == SEALED {
+            self.records_taken(slot, taken);
         } else {
             // Frames begin where the send began; find the end of the one that was cut.
             let room = &self.fanout.rooms[send.key as usize];

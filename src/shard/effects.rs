@@ -200,6 +200,9 @@ impl<P: Plane> Core<P> {
             self.outbox(slot).extend_from_slice(frame);
             return;
         }
+        if self.formats.get(kind.format()).is_stream() {
+            return self.send_to_stream(slot, frame);
+        }
         let mut bytes = std::mem::take(&mut self.transcoded);
         bytes.clear();
         self.transcoder.transcode(self.formats.get(kind.format()), ws::payload(frame), None, &mut bytes);
@@ -219,6 +222,8 @@ impl<P: Plane> Core<P> {
             let format = self.fanout.rooms[key as usize].format;
             if format == FormatId::NATIVE {
                 self.append_to(key, frame, class, except);
+            } else if self.formats.get(format).has_own_ids() {
+                self.publish_to_each(key, frame, class, except);
             } else {
                 let mut bytes = std::mem::take(&mut self.transcoded);
                 bytes.clear();

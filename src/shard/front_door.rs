@@ -2,25 +2,29 @@
 //!
 //! Bounded before anything is believed: the number of connections, those not signed in, per address, the size of a head and the time
 //! for it (R-CONN-2). Whatever was counted is released again by `Place` unless the connection is opened.
+mod events;
+mod stream;
+
 use super::host::Hosted;
 use super::{Addresses, Opening, Refused, Totals};
 use crate::config::Config;
-use crate::plane::host::into_owned_fd;
 use crate::plane::os::now;
 use crate::session::format::Format;
 use crate::telemetry::HandshakeRefusal;
+use crate::tls::{Acceptor, Session};
 use crate::wire::http::{
-    Failure, Head, address_key, bearer_token, check, client_address, origin_allowed, parse_head, write_accept,
+    Failure, Head, address_key, bearer_token, check, client_address, offered_deflate, origin_allowed, parse_head,
+    write_accept,
 };
 use crate::{limits, wire};
 use ipnet::IpNet;
-use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use stream::{ReadError, Stream};
 
 /// Bytes asked for at once. A browser's upgrade request is under 1 KiB.
 const READ_BYTES: usize = 2_048;
@@ -28,8 +32,8 @@ const READ_BYTES: usize = 2_048;
 /// Time for a refusal to be taken by the peer's socket, which is empty.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to the services, which this layer does not know.
-pub type HandOver = Box<dyn Fn(std::net::TcpStream, Vec<u8>, SocketAddr) -> bool + Send>;
+/// The way to the services, which this layer does not know. With TLS the session goes along.
+pub type HandOver = Box<dyn Fn(std::net::TcpStream, Option<Box<Session>>, Vec<u8>, SocketAddr) -> bool + Send>;
 
 /// What handshakes are decided by.
 pub struct Door {
@@ -42,6 +46,8 @@ pub struct Door {
     pub services: HandOver,
     /// `/echo` exists.
     pub is_dev: bool,
+    /// What handshakes are made with at first; a shard gets later ones by mail. None: no TLS.
+    pub acceptor: Option<Arc<Acceptor>>,
 }
 
 /// What a newcomer was counted for, given back when dropped.
@@ -82,12 +88,18 @@ fn turned_away(reason: HandshakeRefusal, failure: Failure) -> TurnedAway {
 }
 
 /// Counts an accepted connection and gives it a task of its own.
-pub(super) fn admit(stream: TcpStream, peer: SocketAddr, shard: &Rc<Hosted>, door: &Rc<Door>) {
+pub(super) fn admit(tcp: TcpStream, is_tls: bool, peer: SocketAddr, shard: &Rc<Hosted>, door: &Rc<Door>) {
     let accepted_at_ns = now().mono_ns;
     let (shard, door) = (shard.clone(), door.clone());
     shard.shard.borrow_mut().count_accepted();
     let config = shard.shard.borrow().config();
     let place = place(&door, &config, peer, accepted_at_ns);
+    let stream = match (is_tls, shard.shard.borrow().acceptor()) {
+        (false, _) => Stream::plain(tcp),
+        (true, Some(acceptor)) => Stream::tls(tcp, acceptor),
+        // There is no listener for TLS without an acceptor.
+        (true, None) => return,
+    };
     monoio::spawn(async move {
         let result = match place {
             Ok(place) => greet(stream, peer, place, accepted_at_ns, &shard, &door, &config).await,
@@ -126,11 +138,11 @@ fn count_address(place: &mut Place, key: u64, now_ns: u64) -> Result<(), TurnedA
     Ok(())
 }
 
-type Greeted = Result<(), (TcpStream, TurnedAway)>;
+type Greeted = Result<(), (Stream, TurnedAway)>;
 
 /// Reads the head and goes where it points.
 async fn greet(
-    mut stream: TcpStream,
+    mut stream: Stream,
     peer: SocketAddr,
     mut place: Place,
     accepted_at_ns: u64,
@@ -140,7 +152,11 @@ async fn greet(
 ) -> Greeted {
     let mut received = Vec::new();
     let deadline = Duration::from_millis(config.http.head_timeout_ms);
-    match monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await {
+    let read = monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await;
+    if let Some(outcome) = stream.outcome() {
+        shard.shard.borrow_mut().count_handshake(outcome);
+    }
+    match read {
         Ok(Ok(())) => {}
         // The peer went away: there is nobody to tell.
         Ok(Err(None)) => return Ok(()),
@@ -149,10 +165,10 @@ async fn greet(
     }
     let Ok(Some(head)) = parse_head(&received) else { return Ok(()) };
     let is_echo = door.is_dev && head.path() == "/echo";
-    if head.path() != "/ws" && !is_echo {
+    if head.path() != "/ws" && head.path() != events::PATH && !is_echo {
         drop(place);
-        let stream = std::net::TcpStream::from(into_owned_fd(stream));
-        if !(door.services)(stream, received, peer) {
+        let Some((socket, session)) = stream.into_parts() else { return Ok(()) };
+        if !(door.services)(std::net::TcpStream::from(socket), session, received, peer) {
             tracing::debug!(%peer, "the services are busy: connection dropped");
         }
         return Ok(());
@@ -163,38 +179,46 @@ async fn greet(
             return Err((stream, away));
         }
     }
-    let (response, identity) = match upgrade(&head, is_echo, shard, config) {
+    if head.path() == events::PATH {
+        events::greet(stream, place, &head, &received[head.len()..], accepted_at_ns, shard, config).await;
+        return Ok(());
+    }
+    let (response, format, identity) = match upgrade(&head, is_echo, shard, config) {
         Ok(upgraded) => upgraded,
         Err(away) => return Err((stream, away)),
     };
+    let Some((socket, session)) = stream.into_parts() else { return Ok(()) };
+    let is_tls = session.is_some();
     let opening = Opening {
         response,
         identity,
+        session,
         received: received[head.len()..].to_vec(),
         address: place.address,
         accepted_at_ns,
-        format: Format::NATIVE,
+        format,
         is_echo,
     };
-    let result = shard.shard.borrow_mut().open(into_owned_fd(stream), opening);
+    let result = shard.shard.borrow_mut().open(socket, opening);
     match result {
         Ok(_) => {
             place.keep();
             shard.turn();
         }
+        // Its session is gone, and nothing may be said without it.
+        Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
         Err(socket) => table_full(socket, shard),
     }
     Ok(())
 }
 
 /// Reads until the head is complete. `None`: the peer closed.
-async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), Option<TurnedAway>> {
+async fn read_head(stream: &mut Stream, received: &mut Vec<u8>) -> Result<(), Option<TurnedAway>> {
     loop {
-        let (result, buffer) = stream.read(Vec::with_capacity(READ_BYTES)).await;
-        match result {
-            Ok(0) | Err(_) => return Err(None),
-            Ok(_) => received.extend_from_slice(&buffer),
-        }
+        stream.read(received).await.map_err(|error| match error {
+            ReadError::Gone => None,
+            ReadError::Tls => Some(turned_away(HandshakeRefusal::Tls, Failure::tls_required())),
+        })?;
         match parse_head(received) {
             Ok(Some(_)) => return Ok(()),
             Ok(None) if received.len() > limits::HTTP_HEAD_BYTES_MAX => {
@@ -219,18 +243,22 @@ fn upgrade(
     is_echo: bool,
     shard: &Rc<Hosted>,
     config: &Config,
-) -> Result<(Vec<u8>, Option<crate::auth::Identity>), TurnedAway> {
+) -> Result<(Vec<u8>, Format, Option<crate::auth::Identity>), TurnedAway> {
     if shard.shard.borrow().is_leaving() {
         return Err(turned_away(HandshakeRefusal::Draining, Failure::unavailable(1)));
     }
-    let upgrade = check(head).map_err(|refused| turned_away(HandshakeRefusal::BadRequest, refused.failure()))?;
+    let mut upgrade = check(head).map_err(|refused| turned_away(HandshakeRefusal::BadRequest, refused.failure()))?;
     if !origin_allowed(head.header("origin"), head.header("host"), &config.http.allowed_origins) {
         return Err(turned_away(HandshakeRefusal::Origin, Failure::origin_forbidden()));
     }
+    if config.ws.deflates(head.query_param("deflate").is_some_and(|value| value == "1")) {
+        upgrade.deflate = offered_deflate(head);
+    }
+    let format = upgrade.deflate.map_or(Format::NATIVE, |deflate| Format::deflated(deflate.window_bits));
     let mut response = Vec::with_capacity(256);
     if is_echo {
         write_accept(&mut response, &upgrade, None);
-        return Ok((response, None));
+        return Ok((response, format, None));
     }
     let credentials = bearer_token(head, &upgrade, config.auth.allow_query_token)
         .map_err(|error| turned_away(HandshakeRefusal::BadToken, error.failure()))?;
@@ -242,18 +270,23 @@ fn upgrade(
         },
     };
     write_accept(&mut response, &upgrade, credentials.protocol);
-    Ok((response, identity))
+    Ok((response, format, identity))
 }
 
 /// Says why and closes.
-async fn turn_away(mut stream: TcpStream, failure: &Failure) {
+async fn turn_away(stream: Stream, failure: &Failure) {
     let mut response = Vec::new();
     failure.write(&mut response);
+    say(stream, response).await;
+}
+
+/// Answers and closes.
+async fn say(mut stream: Stream, response: Vec<u8>) {
     let farewell = async {
         let _ = stream.write_all(response).await;
         let _ = stream.shutdown().await;
         // What the peer had still sent would turn the close into a reset, which can overtake the response.
-        let _ = stream.read(Vec::with_capacity(READ_BYTES)).await;
+        let _ = stream.read(&mut Vec::new()).await;
     };
     let _ = monoio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
 }

@@ -34,6 +34,8 @@ pub struct Start {
     pub parts: Parts,
     pub bell: Arc<Bell>,
     pub listener: TcpListener,
+    /// For TLS alone; None: there is no TLS, or `listener` speaks it.
+    pub tls_listener: Option<TcpListener>,
     pub door: Door,
 }
 
@@ -50,20 +52,26 @@ impl Prepared {
     /// Runs the shard until it is told to stop or has drained.
     pub fn run(self, start: Start) -> io::Result<()> {
         let Prepared { rings, mut runtime, ready } = self;
-        let closer = start.listener.try_clone()?;
-        runtime.block_on(serve(rings, ready, start, closer));
+        let mut closers = vec![start.listener.try_clone()?];
+        closers.extend(start.tls_listener.as_ref().map(TcpListener::try_clone).transpose()?);
+        runtime.block_on(serve(rings, ready, start, closers));
         // A drop would leak what is pending on the host's ring; the thread ends with the process.
         std::mem::forget(runtime);
         Ok(())
     }
 }
 
-async fn serve(rings: Rings, ready: Ready, start: Start, closer: TcpListener) {
-    let Start { parts, bell, listener, door } = start;
+async fn serve(rings: Rings, ready: Ready, start: Start, closers: Vec<TcpListener>) {
+    let Start { parts, bell, listener, tls_listener, mut door } = start;
     let kick = rings.waker();
     let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(rings, parts)), kick });
+    let is_tls = door.acceptor.is_some() && tls_listener.is_none();
+    shard.shard.borrow_mut().set_acceptor(door.acceptor.take());
     let door = Rc::new(door);
-    monoio::spawn(accept(listener, shard.clone(), door));
+    monoio::spawn(accept(listener, is_tls, shard.clone(), door.clone()));
+    if let Some(listener) = tls_listener {
+        monoio::spawn(accept(listener, true, shard.clone(), door));
+    }
     monoio::spawn(tick(shard.clone()));
 
     let mut in_a_row = 0;
@@ -76,7 +84,9 @@ async fn serve(rings: Rings, ready: Ready, start: Start, closer: TcpListener) {
         if is_accepting && shard.shard.borrow().is_leaving() {
             is_accepting = false;
             // Ends the pending accept; a listener that is only dropped would leak it.
-            let _ = SockRef::from(&closer).shutdown(Shutdown::Both);
+            for closer in &closers {
+                let _ = SockRef::from(closer).shutdown(Shutdown::Both);
+            }
         }
         in_a_row += 1;
         // A turn that has left members of a room waiting was a long one.
@@ -118,14 +128,14 @@ async fn tick(shard: Rc<Hosted>) {
     }
 }
 
-async fn accept(listener: TcpListener, shard: Rc<Hosted>, door: Rc<Door>) {
+async fn accept(listener: TcpListener, is_tls: bool, shard: Rc<Hosted>, door: Rc<Door>) {
     let listener = match monoio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the listener cannot be used"),
     };
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => front_door::admit(stream, peer, &shard, &door),
+            Ok((stream, peer)) => front_door::admit(stream, is_tls, peer, &shard, &door),
             Err(_) if shard.shard.borrow().is_leaving() => return,
             Err(error) => {
                 tracing::warn!(%error, "accept failed; trying again");

@@ -1,5 +1,8 @@
 //! What time does to a connection: ping and pong, staleness, token expiry, write and close timeouts.
 //!
+//! An event stream's client never says anything, so its silence means nothing: it is sent a comment at each interval, and a peer that is
+//! gone does not acknowledge it, which ends the TCP connection (`front_door`).
+//!
 //! Each connection has one timer in the wheel, set to its nearest deadline. Traffic does not move it: when it fires, it looks
 //! at what happened meanwhile and is set anew, so a heartbeat costs one store and a busy connection no timer work.
 use super::Core;
@@ -59,7 +62,14 @@ impl<P: Plane> Core<P> {
             Due::Ping => {
                 // Silence is the occasion: nothing else comes by a connection that has become idle.
                 self.retire_active(slot);
-                self.conns[slot as usize].flags |= flag::PINGED | flag::PING_DUE;
+                match self.is_stream(slot) {
+                    true => {
+                        // When it was last pinged: nothing is heard from it.
+                        self.conns[slot as usize].heard = self.tick;
+                        self.conns[slot as usize].flags |= flag::PING_DUE;
+                    }
+                    false => self.conns[slot as usize].flags |= flag::PINGED | flag::PING_DUE,
+                }
                 self.mark_dirty(slot);
                 self.counters.pings_sent += 1;
             }
@@ -114,7 +124,9 @@ impl<P: Plane> Core<P> {
                         Due::Close(CloseCode::NoPong),
                     ),
                 }
-                consider(conn.spoke, settings.stale, Due::Close(CloseCode::Stale));
+                if !self.is_stream(slot) {
+                    consider(conn.spoke, settings.stale, Due::Close(CloseCode::Stale));
+                }
                 let expires_ms = u64::from(conn.expires_at_s) * 1000;
                 let (at_ms, due) = match conn.has(flag::EXPIRY_WARNED) {
                     // Before the time that the client was told, which knows no leeway.

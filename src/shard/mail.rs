@@ -13,6 +13,7 @@ use crate::rooms::effects::Class;
 use crate::rooms::event::Status;
 use crate::store::port::Done;
 use crate::telemetry::ShardReport;
+use crate::tls::Acceptor;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -114,6 +115,8 @@ pub enum Mail {
     Config(Arc<Config>),
     /// With the way to ask for more keys, if that has changed too.
     Keys(Arc<Verifier>, Option<UnknownKey>),
+    /// Another certificate, for the handshakes that come.
+    Certificate(Arc<Acceptor>),
     /// Close connections in batches with the drain code, then stop (R-CONN-6).
     Drain,
     /// Stop now.

@@ -26,10 +26,12 @@ pub mod mesh;
 mod pass;
 mod post;
 mod receive;
+mod records;
 mod report;
 mod room_timers;
 mod settings;
 mod sign_in;
+mod streams;
 mod subscription;
 mod totals;
 mod trim;
@@ -48,8 +50,8 @@ use crate::rooms::effects::RoomTimer;
 use crate::session::encode::{Encoder, Native};
 use crate::session::transcode::Transcoder;
 use crate::store::port::StorePort;
-use crate::telemetry::{Counters, HandshakeRefusal, ShardHistograms};
-use crate::wire::ws::FrameBuffer;
+use crate::telemetry::{AuthFailure, Counters, HandshakeRefusal, ShardHistograms};
+use crate::wire::ws::{Deflater, FrameBuffer, Inflater};
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
 pub use connections::Opening;
@@ -64,6 +66,7 @@ use room_timers::RoomTimers;
 use settings::Settings;
 use slab::Slab;
 use std::sync::Arc;
+use streams::Streams;
 pub use totals::Totals;
 use users::Users;
 use wheel::Wheel;
@@ -117,6 +120,9 @@ struct Core<P: Plane> {
     transcoder: Transcoder,
     /// What was transcoded last.
     transcoded: Vec<u8>,
+    inflater: Inflater,
+    /// The compressed message that was read last.
+    inflated: Vec<u8>,
     ids: UlidSource,
 
     /// By the plane's slot.
@@ -133,8 +139,11 @@ struct Core<P: Plane> {
     wheel: Wheel,
     expired: Vec<u32>,
     fanout: Fanout,
+    streams: Streams,
     deliveries: Deliveries,
     frame: FrameBuffer,
+    /// TLS sessions.
+    secured: records::Secured,
     users: Users,
     addresses: Arc<Addresses>,
     totals: Arc<Totals>,
@@ -175,6 +184,8 @@ impl<P: Plane> Shard<P> {
         // rows that had to move would stop the shard for milliseconds and leave its old place behind.
         let capacity = plane.capacity() as usize;
         let settings = Settings::from(&*parts.config);
+        let ws = &parts.config.ws;
+        let deflater = Deflater::new(ws.deflate_level as u32, ws.deflate_min_bytes as usize);
         let users = Users::new((&*parts.config).into());
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
@@ -198,8 +209,10 @@ impl<P: Plane> Shard<P> {
                 unknown_key: parts.unknown_key,
                 native,
                 formats: Formats::default(),
-                transcoder: Transcoder::default(),
+                transcoder: Transcoder { deflater, ..Transcoder::default() },
                 transcoded: Vec::new(),
+                inflater: Inflater::default(),
+                inflated: Vec::new(),
                 ids: parts.ids,
                 conns: Vec::with_capacity(capacity),
                 actives: Slab::new(),
@@ -211,8 +224,10 @@ impl<P: Plane> Shard<P> {
                 wheel: Wheel::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
+                streams: Streams::default(),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
+                secured: records::Secured::default(),
                 users,
                 addresses: parts.addresses,
                 totals: parts.totals,
@@ -236,9 +251,9 @@ impl<P: Plane> Shard<P> {
 
     /// Takes over an upgraded socket: signs its user in if the request carried a token, and reads what came behind the request.
     /// Gives the socket back if the plane's table is full. The next turn sends.
-    pub fn open(&mut self, socket: P::Socket, opening: Opening) -> Result<Slot, P::Socket> {
+    pub fn open(&mut self, socket: P::Socket, mut opening: Opening) -> Result<Slot, P::Socket> {
         self.core.now = self.core.plane.now();
-        let slot = self.core.adopt(socket, &opening)?;
+        let slot = self.core.adopt(socket, &mut opening)?;
         if let Some(identity) = &opening.identity {
             self.core.begin_session(slot, identity);
         }
@@ -276,6 +291,11 @@ impl<P: Plane> Shard<P> {
     /// Counts a handshake that did not become a connection.
     pub fn count_refused(&mut self, reason: HandshakeRefusal) {
         self.core.counters.handshakes_refused.add(reason, 1);
+    }
+
+    /// Counts a request that brought no token where one was needed.
+    pub fn count_auth_failure(&mut self, failure: AuthFailure) {
+        self.core.counters.auth_failures.add(failure, 1);
     }
 
     /// For hosts: the plane's own handle.

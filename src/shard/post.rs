@@ -95,6 +95,7 @@ impl<P: Plane> Shard<P> {
                 core.config = config.clone();
                 self.rooms.configure((&*config).into());
             }
+            Mail::Certificate(acceptor) => self.set_acceptor(Some(acceptor)),
             Mail::Keys(verifier, unknown_key) => {
                 core.verifier = verifier;
                 if let Some(unknown_key) = unknown_key {
@@ -302,6 +303,7 @@ pub(super) mod tests {
         let (socket, client) = net.connect();
         let opening = Opening {
             response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+            session: None,
             identity: None,
             received: Vec::new(),
             address: None,

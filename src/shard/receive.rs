@@ -6,7 +6,7 @@ use crate::base::refusal::{Code, Refusal};
 use crate::limits;
 use crate::plane::{Plane, Received, SLACK_BYTES, Slot};
 use crate::telemetry::DropReason;
-use crate::wire::ws::{self, Item, Opcode, Place};
+use crate::wire::ws::{self, Item, Opcode, Place, WsError};
 use std::mem;
 
 impl<P: Plane> Shard<P> {
@@ -14,12 +14,18 @@ impl<P: Plane> Shard<P> {
     pub(super) fn received(&mut self, slot: Slot, buffer: &mut P::Buffer) {
         let len = buffer.len();
         self.core.counters.bytes_received += len as u64;
-        self.read(slot, buffer.bytes(), len);
+        match self.core.conns[slot as usize].kind.is_tls() {
+            false => self.read(slot, buffer.bytes(), len),
+            true => self.read_records(slot, buffer.bytes(), len),
+        }
     }
 
     /// Reads `input[..end]`, behind which there is slack.
     pub(super) fn read(&mut self, slot: Slot, input: &mut [u8], end: usize) {
         let core = &mut self.core;
+        if core.is_stream(slot) {
+            return core.ignore_input(slot, end);
+        }
         let conn = &mut core.conns[slot as usize];
         conn.heard = core.tick;
         conn.flags &= !flag::PINGED;
@@ -41,14 +47,15 @@ impl<P: Plane> Shard<P> {
                 // Only a partial message needs it; from the pool it costs nothing.
                 assembly = self.core.buffers.take();
             }
-            match decoder.next(input, &mut cursor, end, &mut assembly, limit) {
+            let result = match self.core.window_bits(slot) {
+                None => decoder.next(input, &mut cursor, end, &mut assembly, limit),
+                Some(_) => decoder.next_deflate(input, &mut cursor, end, &mut assembly, limit),
+            };
+            match result {
                 Ok(None) => break,
                 Ok(Some(item)) => self.item(slot, item, input, &mut assembly),
                 Err(error) => {
-                    let code = error.close_code();
-                    self.core.counters.ws_errors.add(code, 1);
-                    tracing::debug!(shard = self.core.id, slot, %error, "websocket error");
-                    self.core.close(slot, code);
+                    self.core.websocket_error(slot, error);
                     break;
                 }
             }
@@ -68,19 +75,21 @@ impl<P: Plane> Shard<P> {
     fn item(&mut self, slot: Slot, item: Item, input: &mut [u8], assembly: &mut Vec<u8>) {
         let core = &mut self.core;
         let stage = core.conns[slot as usize].stage;
+        // A control frame may stand between two fragments, and then the assembly is still the decoder's.
+        let is_message = matches!(item, Item::Text(_) | Item::Binary(_) | Item::Deflated { .. });
         match item {
             Item::Close { code, .. } => core.peer_closes(slot, code),
-            Item::Text(_) | Item::Binary(_) if stage == Stage::Closing => assembly.clear(),
-            // It may stand between two fragments, and then the assembly is still the decoder's.
+            Item::Text(_) | Item::Binary(_) | Item::Deflated { .. } if stage == Stage::Closing => {}
             Item::Ping(_) if stage == Stage::Closing => {}
-            Item::Text(_) | Item::Binary(_) if core.conns[slot as usize].has(flag::LEAVING) => {
+            Item::Text(_) | Item::Binary(_) | Item::Deflated { .. } if core.conns[slot as usize].has(flag::LEAVING) => {
                 core.counters.dropped.add(DropReason::Leaving, 1);
-                assembly.clear();
             }
             Item::Ping(payload) => ws::append_frame(core.outbox(slot), Opcode::Pong, payload.as_bytes()),
             Item::Pong(_) => {}
-            Item::Text(place) if stage == Stage::Echo => core.echo(slot, Opcode::Text, place, input, assembly),
-            Item::Binary(place) if stage == Stage::Echo => core.echo(slot, Opcode::Binary, place, input, assembly),
+            Item::Text(place) if stage == Stage::Echo => core.echo(slot, Opcode::Text, place.bytes(input, assembly)),
+            Item::Binary(place) if stage == Stage::Echo => {
+                core.echo(slot, Opcode::Binary, place.bytes(input, assembly))
+            }
             Item::Text(Place::Input(range)) => {
                 core.spoke(slot);
                 let len = range.len();
@@ -91,13 +100,44 @@ impl<P: Plane> Shard<P> {
                 let len = assembly.len();
                 assembly.resize(len + SLACK_BYTES, 0);
                 self.message(slot, assembly, len);
-                assembly.clear();
             }
-            Item::Binary(_) => {
+            Item::Deflated { is_text, place } if is_text || stage == Stage::Echo => {
+                self.deflated(slot, is_text, place.bytes(input, assembly));
+            }
+            Item::Binary(_) | Item::Deflated { .. } => {
                 core.counters.ws_errors.add(CloseCode::Unsupported, 1);
-                assembly.clear();
                 core.close(slot, CloseCode::Unsupported);
             }
+        }
+        if is_message {
+            // It was all of what is in there.
+            assembly.clear();
+        }
+    }
+
+    /// A compressed message. It is inflated into memory of the shard, within the bound of a plain one.
+    fn deflated(&mut self, slot: Slot, is_text: bool, deflated: &[u8]) {
+        let core = &mut self.core;
+        let mut message = mem::take(&mut core.inflated);
+        let bytes_max = core.message_bytes_max(slot);
+        let result = core.inflater.inflate(deflated, &mut message, bytes_max);
+        match result {
+            Err(error) => core.websocket_error(slot, error),
+            Ok(()) if is_text && !ws::utf8::is_valid(&message) => core.websocket_error(slot, WsError::InvalidText),
+            Ok(()) => {
+                core.counters.messages_inflated += 1;
+                let len = message.len();
+                if core.conns[slot as usize].stage == Stage::Echo {
+                    core.echo(slot, if is_text { Opcode::Text } else { Opcode::Binary }, &message);
+                } else {
+                    core.spoke(slot);
+                    message.resize(len + SLACK_BYTES, 0);
+                    self.message(slot, &mut message, len);
+                }
+            }
+        }
+        if message.capacity() <= ws::deflate::SCRATCH_KEPT_BYTES {
+            self.core.inflated = message;
         }
     }
 }
@@ -121,12 +161,28 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    fn echo(&mut self, slot: Slot, opcode: Opcode, place: Place, input: &[u8], assembly: &mut Vec<u8>) {
-        match place {
-            Place::Input(range) => ws::append_frame(self.outbox(slot), opcode, &input[range]),
-            Place::Assembly => ws::append_frame(self.outbox(slot), opcode, assembly),
-        }
-        assembly.clear();
+    /// Of permessage-deflate, where it was agreed on.
+    fn window_bits(&self, slot: Slot) -> Option<u8> {
+        let kind = self.conns[slot as usize].kind;
+        if kind.is_native() { None } else { self.formats.get(kind.format()).window_bits() }
+    }
+
+    fn websocket_error(&mut self, slot: Slot, error: WsError) {
+        let code = error.close_code();
+        self.counters.ws_errors.add(code, 1);
+        tracing::debug!(shard = self.id, slot, %error, "websocket error");
+        self.close(slot, code);
+    }
+
+    fn echo(&mut self, slot: Slot, opcode: Opcode, message: &[u8]) {
+        let Some(window_bits) = self.window_bits(slot) else {
+            return ws::append_frame(self.outbox(slot), opcode, message);
+        };
+        let mut frame = mem::take(&mut self.transcoded);
+        frame.clear();
+        self.transcoder.deflater.append_frame(&mut frame, opcode, message, window_bits);
+        self.outbox(slot).extend_from_slice(&frame);
+        self.transcoded = frame;
     }
 
     /// A message that is no envelope (R-ENV-3): an error, and too many of them end the connection.

@@ -1,6 +1,6 @@
 //! The answer to a scrape: copies of what this shard counts and measures.
 use super::Shard;
-use super::conn::{NONE, Stage};
+use super::conn::{NONE, Stage, flag};
 use crate::plane::Plane;
 use crate::telemetry::ShardReport;
 
@@ -10,6 +10,7 @@ use crate::telemetry::ShardReport;
 pub struct Residue {
     pub active_connections: usize,
     pub subscriptions: usize,
+    pub streams: usize,
     pub local_rooms: usize,
     pub connection_timers: usize,
     pub room_rows: usize,
@@ -18,6 +19,7 @@ pub struct Residue {
     pub parked_commands: usize,
     pub store_jobs: u64,
     pub waiting_mail: usize,
+    pub tls_sessions: usize,
 }
 
 impl<P: Plane> Shard<P> {
@@ -33,9 +35,22 @@ impl<P: Plane> Shard<P> {
         core.counters.plane_stale = plane.stale;
         core.counters.plane_adopted = plane.adopted;
         core.counters.plane_released = plane.released;
+        let deflate = core.transcoder.deflater.counts();
+        core.counters.deflate_messages = deflate.messages;
+        core.counters.deflate_bytes_before = deflate.bytes_before;
+        core.counters.deflate_bytes_after = deflate.bytes_after;
         let core = &self.core;
         let is_unauthenticated = |stage| matches!(stage, Stage::Greeting | Stage::SigningIn);
         let private: usize = core.actives.iter().map(|(_, active)| active.outbox.unsent()).sum();
+        let sealed: usize = match core.secured.len() {
+            0 => 0,
+            // What was not taken at once waits with a blocked connection.
+            _ => (0..)
+                .zip(&core.conns)
+                .filter(|(_, conn)| conn.has(flag::BLOCKED))
+                .map(|(slot, _)| core.secured.unsent(slot))
+                .sum(),
+        };
         let unread: u64 = core
             .fanout
             .rooms
@@ -53,8 +68,10 @@ impl<P: Plane> Shard<P> {
             users: core.users.connected() as u64,
             rooms_in_memory: rooms.rooms as u64,
             rooms_top: rooms.top.into_iter().map(|(room, sessions)| (room.to_string(), sessions)).collect(),
-            queue_bytes: private as u64 + unread + core.fanout.unoffered_bytes(),
+            queue_bytes: (private + sealed) as u64 + unread + core.fanout.unoffered_bytes(),
             log_bytes: core.fanout.pool.bytes_in_use() as u64,
+            tls_sessions: core.secured.len() as u64,
+            certificate_ends_s: core.secured.acceptor.as_ref().map(|acceptor| acceptor.validity.not_after_s),
             turns: core.turns,
             uptime_ms: (core.now.mono_ns - core.started_ns) / 1_000_000,
         }
@@ -66,6 +83,7 @@ impl<P: Plane> Shard<P> {
         Residue {
             active_connections: core.actives.len(),
             subscriptions: core.fanout.subscriptions.len(),
+            streams: core.streams.len(),
             local_rooms: core.fanout.rooms.len(),
             connection_timers: core.wheel.len(),
             room_rows: self.rooms.row_count(),
@@ -74,6 +92,7 @@ impl<P: Plane> Shard<P> {
             parked_commands: self.parked.len(),
             store_jobs: core.jobs_in_flight,
             waiting_mail: core.mesh.waiting(),
+            tls_sessions: core.secured.len(),
         }
     }
 

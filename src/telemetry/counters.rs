@@ -2,7 +2,7 @@
 //!
 //! A shard adds to its own `Counters` (`counters.accepted += 1`, `counters.dropped.add(DropReason::Gone, 1)`): plain
 //! memory of about 1.5 KiB. A reader merges copies.
-use super::labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Label, Recovered};
+use super::labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Label, Recovered, TlsFailure, TlsHandshake};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Code;
 use std::borrow::Cow;
@@ -123,6 +123,7 @@ counters! {
         accepted "throng_connections_accepted_total" "TCP connections accepted";
         handed_over "throng_connections_handed_over_total" "Connections passed to the service pages";
         upgraded "throng_websocket_upgrades_total" "WebSocket handshakes completed";
+        streams_opened "throng_event_streams_opened_total" "Event streams begun";
         signed_in "throng_sign_ins_total" "Connections that became a user's";
         tokens_refreshed "throng_token_refreshes_total" "Tokens extended on live connections";
         resumed "throng_sessions_resumed_total" "Sessions continued by a resume token";
@@ -130,13 +131,18 @@ counters! {
         bytes_sent "throng_sent_bytes_total" "Bytes taken by the kernel on established connections";
         messages_received "throng_messages_received_total" "Complete client messages";
         messages_invalid "throng_messages_invalid_total" "Client messages that are no valid envelope";
+        messages_inflated "throng_inflate_messages_total" "Client messages that came compressed";
+        deflate_messages "throng_deflate_messages_total" "Messages compressed: a broadcast once for each room, shard and window size";
+        deflate_bytes_before "throng_deflate_input_bytes_total" "Bytes of compressed messages before";
+        deflate_bytes_after "throng_deflate_output_bytes_total" "Bytes of compressed messages after";
         durable_acked "throng_durable_messages_acknowledged_total" "Messages acknowledged after they were on disk";
         duplicates "throng_durable_messages_duplicate_total" "Messages sent again under a client id already used";
         durable_published "throng_durable_events_published_total" "Durable events published to rooms";
         live_published "throng_live_events_published_total" "Live events published to rooms";
         frames_delivered "throng_frames_delivered_total" "Room frames handed to the kernel, one for each member";
         rate_limited "throng_rate_limited_total" "Commands over a rate limit";
-        pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence";
+        tls_record_faults "throng_tls_record_faults_total" "TLS connections ended because of a record that was wrong, or of an alert";
+        pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence, and comments on event streams";
         turns_half_way "throng_turns_half_way_total" "Turns that left members of a large room for the next, to be offered its frames";
         mesh_sent "throng_mesh_messages_sent_total" "Messages to other shards";
         mesh_received "throng_mesh_messages_received_total" "Messages from other shards";
@@ -153,6 +159,8 @@ counters! {
     labelled {
         closed: Ending "throng_connections_closed_total" "Connections ended, by close code; 1006: without a close frame";
         handshakes_refused: HandshakeRefusal "throng_handshakes_refused_total" "Connections refused before the upgrade";
+        tls_handshakes: TlsHandshake "throng_tls_handshakes_total" "TLS handshakes completed";
+        tls_failures: TlsFailure "throng_tls_handshake_failures_total" "TLS handshakes that failed";
         auth_failures: AuthFailure "throng_auth_failures_total" "Tokens not accepted";
         commands_refused: Code "throng_commands_refused_total" "Commands answered with an error";
         ws_errors: CloseCode "throng_websocket_errors_total" "Violations of the WebSocket protocol, by the code they were closed with";

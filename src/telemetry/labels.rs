@@ -54,6 +54,7 @@ labels! {
         StoreQueueFull "store_queue_full" "Command refused as overloaded: the queue of the store was full";
         ParkedFull "parked_full" "Command refused as overloaded: too many already wait for the same room";
         Gone "gone" "Event or answer for a connection that had ended meanwhile";
+        StreamInput "stream_input" "Bytes from the client of an event stream: thrown away";
         Leaving "leaving" "Client message that came after `server_closing`: not taken up";
     }
 
@@ -67,9 +68,32 @@ labels! {
         Draining "draining" "HTTP 503: the server is closing";
         HeadTimeout "head_timeout" "No complete HTTP head within `http.head_timeout_ms`";
         HeadTooBig "head_too_big" "HTTP 431: head over 16384 bytes or too many headers";
-        BadRequest "bad_request" "HTTP 400 or 426: not HTTP, or not a WebSocket handshake";
+        BadRequest "bad_request" "HTTP 400, 405 or 426: not HTTP, not a WebSocket handshake, or no request for an event stream";
         BadToken "bad_token" "HTTP 401: the request carried a token that does not hold";
         NotFound "not_found" "HTTP 404: no such path";
+        Tls "tls" "The TLS handshake failed: see `throng_tls_handshake_failures_total`";
+    }
+
+    /// How a TLS handshake was done.
+    TlsHandshake "kind" {
+        Full13 "tls13_full" "TLS 1.3";
+        Resumed13 "tls13_resumed" "TLS 1.3 by a ticket: no certificate, no signature";
+        Full12 "tls12_full" "TLS 1.2";
+        Resumed12 "tls12_resumed" "TLS 1.2 by a ticket";
+    }
+
+    /// Why a TLS handshake failed. Whose fault it is can be guessed: the first four are usually clients'.
+    TlsFailure "reason" {
+        NotTls "not_tls" "The first bytes are no TLS: HTTP without TLS, or a scanner";
+        Version "version" "Nothing newer than TLS 1.1 offered";
+        NothingInCommon "nothing_in_common" "No cipher suite, group or signature scheme in common";
+        Alpn "alpn" "ALPN without `http/1.1`";
+        Alert "alert" "The client ended it by an alert: it does not trust the certificate, most often";
+        Malformed "malformed" "The client broke the protocol";
+        TooBig "too_big" "More than 65536 bytes and no end of the handshake";
+        Timeout "timeout" "Not through within `http.head_timeout_ms`";
+        Gone "gone" "The client went away in the middle";
+        Internal "internal" "No randomness, or a fault of the server";
     }
 
     /// Why a token was not accepted.
@@ -216,6 +240,8 @@ mod tests {
         check::<DropReason>();
         check::<HandshakeRefusal>();
         check::<AuthFailure>();
+        check::<TlsHandshake>();
+        check::<TlsFailure>();
         check::<Recovered>();
         check::<Ending>();
         check::<CloseCode>();

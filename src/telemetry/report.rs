@@ -26,6 +26,10 @@ pub struct ShardReport {
     pub queue_bytes: u64,
     /// Bytes that the broadcast logs hold.
     pub log_bytes: u64,
+    /// Of the connections, those with TLS.
+    pub tls_sessions: u64,
+    /// When the certificate in use ends, Unix seconds; None without TLS.
+    pub certificate_ends_s: Option<u64>,
     /// Turns since start.
     pub turns: u64,
     /// How long this shard runs, ms.

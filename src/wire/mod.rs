@@ -5,5 +5,6 @@ pub mod http;
 pub mod json;
 pub mod raw;
 pub mod socketio;
+pub mod sse;
 pub mod tape;
 pub mod ws;

@@ -44,10 +44,11 @@ export class Server {
   #program = null;
   #begin;
 
-  constructor(binary, port, dataFolder) {
+  constructor(binary, port, dataFolder, settings = []) {
     const options = ["serve", "--dev", "--listen", `127.0.0.1:${port}`, "--data-dir", dataFolder];
     // The usual grace of 10 s is only waited for.
-    this.#begin = () => new Program(binary, [...options, "--set", "presence.leave_grace_ms=2000"]);
+    const sets = ["presence.leave_grace_ms=2000", ...settings].flatMap((setting) => ["--set", setting]);
+    this.#begin = () => new Program(binary, [...options, ...sets]);
   }
 
   get log() {

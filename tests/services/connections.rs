@@ -112,6 +112,6 @@ fn stopping_frees_the_address_and_drops_what_comes_later() {
     let listener = listen();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, peer) = listener.accept().unwrap();
-    assert!(!hand_over.hand_over(server, Vec::new(), peer));
+    assert!(!hand_over.hand_over(server, None, Vec::new(), peer));
     assert!(ended_silently(client));
 }

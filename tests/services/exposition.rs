@@ -1,7 +1,7 @@
 //! `/metrics` against the rules of the text format, by a parser that forgives nothing, and against its documentation.
 use crate::support::*;
 use std::collections::{BTreeMap, HashSet};
-use throng::telemetry::labels::{AuthFailure, DropReason, HandshakeRefusal};
+use throng::telemetry::labels::{AuthFailure, DropReason, HandshakeRefusal, TlsFailure, TlsHandshake};
 
 /// Name, labels in order, value.
 type Sample = (String, Vec<(String, String)>, f64);
@@ -208,7 +208,7 @@ fn no_label_names_a_room_or_a_user() {
         for (_, labels, _) in family.samples {
             for (key, value) in labels {
                 assert!(
-                    ["shard", "code", "reason", "recovered", "what", "version", "le"].contains(&key.as_str()),
+                    ["shard", "code", "reason", "kind", "recovered", "what", "version", "le"].contains(&key.as_str()),
                     "{name} {key}"
                 );
                 assert!(!value.contains("room-"), "{name} {value}");
@@ -226,7 +226,14 @@ fn every_family_and_every_label_value_is_documented() {
     };
     let rows: String = metrics(1).iter().map(|(name, family)| row(name, family)).collect();
     assert!(documented.contains(&rows), "the table of docs/metrics.md is to be:\n{rows}");
-    for meanings in [DropReason::MEANINGS, HandshakeRefusal::MEANINGS, AuthFailure::MEANINGS] {
+    let all = [
+        DropReason::MEANINGS,
+        HandshakeRefusal::MEANINGS,
+        TlsHandshake::MEANINGS,
+        TlsFailure::MEANINGS,
+        AuthFailure::MEANINGS,
+    ];
+    for meanings in all {
         let rows: String = meanings.iter().map(|(text, meaning)| format!("| `{text}` | {meaning} |\n")).collect();
         assert!(documented.contains(&rows), "a table of docs/metrics.md is to be:\n{rows}");
     }

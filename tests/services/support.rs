@@ -71,6 +71,7 @@ pub fn shard_report(shard: u16) -> ShardReport {
         shard,
         connections: 10 + number,
         unauthenticated: 1,
+        certificate_ends_s: Some(1_800_000_000),
         users: number + 1,
         rooms_in_memory: number + 1,
         rooms_top: (0..=number).map(|room| (format!("room-{number}-{room}"), 1 + room)).collect(),
@@ -141,7 +142,7 @@ impl Front {
         client.write_all(first).unwrap();
         let mut read_so_far = vec![0; first.len()];
         server.read_exact(&mut read_so_far).unwrap();
-        assert!(self.services.hand_over(server, read_so_far, peer.unwrap_or(address)));
+        assert!(self.services.hand_over(server, None, read_so_far, peer.unwrap_or(address)));
         client
     }
 

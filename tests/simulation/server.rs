@@ -103,6 +103,7 @@ impl Server {
         };
         let opening = Opening {
             response: RESPONSE.to_vec(),
+            session: None,
             identity: handshake.identity,
             received: handshake.received,
             address,

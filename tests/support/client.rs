@@ -3,7 +3,7 @@ use super::http::{self, Response};
 use super::{PATIENCE, check_error};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
-pub struct Client {
-    socket: WebSocket<TcpStream>,
+pub struct Client<S = TcpStream> {
+    socket: WebSocket<S>,
     /// Read while waiting for something else.
     kept: VecDeque<Value>,
     /// `data` of `connection_established`; null before.
@@ -24,8 +24,8 @@ pub struct Client {
     pub protocol: Option<String>,
 }
 
-impl Client {
-    pub(super) fn open(stream: TcpStream, port: u16, path: &str, headers: &[(&str, &str)]) -> Result<Client, Response> {
+impl<S: Read + Write> Client<S> {
+    pub fn open(stream: S, port: u16, path: &str, headers: &[(&str, &str)]) -> Result<Client<S>, Response> {
         let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).unwrap();
@@ -50,7 +50,7 @@ impl Client {
     }
 
     /// A client on a stream on which the upgrade is through.
-    pub fn on(stream: TcpStream) -> Client {
+    pub fn on(stream: S) -> Client<S> {
         let socket = WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Client, None);
         Client { socket, kept: VecDeque::new(), ready: Value::Null, protocol: None }
     }
@@ -200,7 +200,7 @@ impl Client {
 
     /// All that this client is told before `other`, who is in the room too, is heard to shout. Events of one room come in one order,
     /// so what is not there by then will not come.
-    pub fn heard(&mut self, other: &mut Client, room: &str) -> Vec<Value> {
+    pub fn heard(&mut self, other: &mut Client<impl Read + Write>, room: &str) -> Vec<Value> {
         let mark = format!("mark-{}", unique());
         other.send("broadcast", json!({"roomId": room, "event": mark, "payload": null}));
         let mut before = Vec::new();
@@ -216,7 +216,7 @@ impl Client {
     }
 
     /// Types of what was heard, with the user they are about.
-    pub fn heard_types(&mut self, other: &mut Client, room: &str) -> Vec<(String, String)> {
+    pub fn heard_types(&mut self, other: &mut Client<impl Read + Write>, room: &str) -> Vec<(String, String)> {
         let heard = self.heard(other, room);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
         heard.iter().map(|message| (text(&message["type"]), text(&message["data"]["userId"]))).collect()
@@ -289,10 +289,12 @@ impl Client {
     /// Lets the connection drop without a word.
     pub fn cut(self) {}
 
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut S {
         self.socket.get_mut()
     }
+}
 
+impl Client {
     pub fn set_read_timeout(&mut self, timeout: Duration) {
         self.socket.get_mut().set_read_timeout(Some(timeout)).unwrap();
     }

@@ -1,8 +1,6 @@
 //! HTTP as bytes: requests that a library would not send, and answers as they came.
-use super::PATIENCE;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 
 /// An answer that ended its connection.
 #[derive(Debug)]
@@ -59,12 +57,11 @@ pub fn upgrade_request(path: &str, port: u16, headers: &[(&str, &str)]) -> Strin
     request(path, port, &[&upgrade, headers].concat())
 }
 
-/// Sends the bytes and reads to the end.
-pub(super) fn exchange(mut stream: TcpStream, request: &[u8]) -> Response {
+/// Sends the bytes and reads to the end, within the timeout of the stream.
+pub(super) fn exchange(mut stream: impl Read + Write, request: &[u8]) -> Response {
     // The server may answer and close before it has read everything.
     let _ = stream.write_all(request);
     let mut bytes = Vec::new();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}

@@ -6,6 +6,7 @@
 mod client;
 mod errors;
 mod http;
+mod tls;
 mod tokens;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
@@ -13,6 +14,7 @@ pub use {
     client::{Client, frame, text_frame},
     errors::check_error,
     http::{Response, upgrade_request},
+    tls::{Certificate, Tls, free_port, secure},
     tokens::{TokenFault, now_s},
 };
 
@@ -41,6 +43,8 @@ pub struct Server {
     settings: Vec<String>,
     folder: TempDir,
     key: DevKey,
+    /// It was asked to end, and has.
+    has_ended: bool,
 }
 
 impl Server {
@@ -67,7 +71,7 @@ impl Server {
             let port = next_port();
             if let Some(process) = spawn(port, shards, &settings, folder.path()) {
                 let key = DevKey::load(folder.path()).unwrap();
-                return Server { process, port, shards, settings, folder, key };
+                return Server { process, port, shards, settings, folder, key, has_ended: false };
             }
         }
     }
@@ -189,6 +193,22 @@ impl Server {
         found.unwrap_or(0.0)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends it a signal, for example `-HUP`.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for a server that was asked to end.
+    pub fn ended(mut self) {
+        let status = self.process.wait().unwrap();
+        self.has_ended = true;
+        assert!(status.success(), "{status}");
+    }
+
     /// What the server wrote to standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
@@ -210,7 +230,7 @@ impl Drop for Server {
             return;
         }
         self.check_log();
-        assert!(matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
+        assert!(self.has_ended || matches!(ended, Ok(None)), "the server ended by itself: {ended:?}\n{}", self.log());
     }
 }
 

@@ -2,7 +2,7 @@
 use super::check::{Goal, Line, Verdict};
 use super::facts::Facts;
 use super::resources::memory_for;
-use crate::limits::{CONNECTION_KERNEL_BYTES, CONNECTION_USER_BYTES};
+use crate::limits::CONNECTION_KERNEL_BYTES;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -36,7 +36,7 @@ impl Capacity {
 
 fn arithmetic(facts: &Facts, goal: &Goal) -> Vec<String> {
     let wanted = thousands(goal.connections);
-    let per_connection = CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTES;
+    let per_connection = CONNECTION_KERNEL_BYTES + goal.user_bytes;
     vec![
         format!(
             "tables: {} shards x {}{} rows = {} connections",
@@ -48,7 +48,7 @@ fn arithmetic(facts: &Facts, goal: &Goal) -> Vec<String> {
         format!(
             "memory: {wanted} x ({} kernel + {} process) bytes = {}, and {} for the server itself = {} of {} free",
             thousands(CONNECTION_KERNEL_BYTES),
-            CONNECTION_USER_BYTES,
+            thousands(goal.user_bytes),
             gib(goal.connections * per_connection),
             gib(goal.base_bytes),
             gib(memory_for(goal)),

@@ -14,6 +14,8 @@ pub struct Goal {
     pub configured_max: u64,
     /// Memory that the server takes whatever it holds, bytes.
     pub base_bytes: u64,
+    /// Memory of one connection in the process, bytes.
+    pub user_bytes: u64,
     pub backlog: u64,
 }
 
@@ -28,6 +30,7 @@ impl Goal {
             tables,
             configured_max,
             base_bytes: resources::base_bytes(config, &tables),
+            user_bytes: resources::user_bytes(config),
             backlog: crate::boot::serve::BACKLOG as u64,
         }
     }

@@ -41,6 +41,17 @@ pub struct Facts {
     pub is_clock_synchronised: Option<bool>,
     pub listen: Listen,
     pub data: Data,
+    /// Of TLS; None where it is off.
+    pub certificate: Option<Certificate>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// As configured.
+    pub file: String,
+    /// For so many days from now, if it can be used; or why not, in the words of the server.
+    pub days: Result<u64, String>,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]

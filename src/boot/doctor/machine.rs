@@ -41,6 +41,24 @@ pub const CHECKS: &[Check] = &[
         },
     },
     Check {
+        name: "tls.cert_file",
+        why: "TLS needs a certificate that clients accept, and its key",
+        gain: Gain::Start,
+        judge: |facts, _| {
+            let certificate = facts.certificate.as_ref()?;
+            let wanted = || "a certificate in its time, and its key".into();
+            Some(match (&certificate.days, certificate.warnings.first()) {
+                (Err(fault), _) => Finding::of(false, Problem, fault.clone(), wanted(), || {
+                    "both files as one pair, readable for the server's user alone".into()
+                }),
+                (Ok(_), Some(warning)) => Finding::of(false, Advice, warning.clone(), wanted(), || {
+                    "renew it, or mend the modes of the files; SIGHUP is not needed".into()
+                }),
+                (Ok(days), None) => Finding::fine(format!("{}, valid for {days} days", certificate.file)),
+            })
+        },
+    },
+    Check {
         name: "net.ipv4.ip_local_port_range",
         why: "a connection that goes out may take the server's port before it starts",
         gain: Gain::Order,

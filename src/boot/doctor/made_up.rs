@@ -1,6 +1,6 @@
 //! Made-up machines, and what is found on them.
 use super::check::{Finding, Goal, Report, Verdict, judge};
-use super::facts::{Data, Facts, Interface, Listen, Memory, RingFacts};
+use super::facts::{Certificate, Data, Facts, Interface, Listen, Memory, RingFacts};
 use crate::config::Config;
 use crate::plane::SetupCause;
 use crate::plane::os::{Limit, Limits};
@@ -58,6 +58,7 @@ pub fn good() -> Facts {
             free_bytes: Some(100 << 30),
             fsync_ns: Ok(1_000_000),
         },
+        certificate: None,
     }
 }
 
@@ -289,4 +290,33 @@ fn unreadable_machines_are_judged_too() {
     assert_eq!(bare.kernel_version(), (0, 0));
     let report = report(&bare, Some(1_000_000), |_| {});
     assert!(report.can_hold(), "{}", report.text());
+}
+
+#[test]
+fn a_certificate_is_looked_at() {
+    let with = |days, warnings: &[&str]| {
+        let warnings = warnings.iter().map(|text| (*text).into()).collect();
+        machine(|facts| facts.certificate = Some(Certificate { file: "/etc/cert.pem".into(), days, warnings }))
+    };
+    let told = |facts: &Facts| report(facts, Some(1_000), |_| {});
+    assert!(told(&good()).lines.iter().all(|line| line.name != "tls.cert_file"), "TLS is off");
+    let fine = told(&with(Ok(60), &[]));
+    assert!(fine.can_hold() && found(&fine, "tls.cert_file").value.contains("valid for 60 days"), "{}", fine.text());
+    let late = told(&with(Ok(3), &["the certificate expires in 3 days"]));
+    assert!(late.can_hold() && found(&late, "tls.cert_file").verdict == Verdict::Advice, "{}", late.text());
+    let broken = told(&with(Err("tls.key_file: does not belong to the certificate".into()), &[]));
+    assert!(!broken.can_hold(), "{}", broken.text());
+    assert_eq!(broken.capacity.stopped_by.as_deref(), Some("tls.cert_file"));
+}
+
+/// Each connection is planned with its keys.
+#[test]
+fn tls_takes_memory() {
+    let small = machine(|facts| facts.memory.available = 5 << 30);
+    let most = |file: Option<&str>| {
+        let report = report(&small, Some(1_000), |config| config.tls.cert_file = file.map(Into::into));
+        found(&report, "memory").connections_max.unwrap()
+    };
+    let (plain, tls) = (most(None), most(Some("cert.pem")));
+    assert!(tls > plain / 2 && tls < plain * 3 / 4, "{plain} {tls}");
 }

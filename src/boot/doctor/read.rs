@@ -1,10 +1,12 @@
 //! Reading the machine: /proc, /sys, and a few things tried out.
-use super::facts::{Data, Facts, Interface, Listen, Memory, RingFacts};
+use super::facts::{Certificate, Data, Facts, Interface, Listen, Memory, RingFacts};
 use super::rehearse::rehearse;
+use crate::boot::certificate::{self, Loaded};
 use crate::boot::tables::Tables;
 use crate::config::Config;
 use crate::plane::os::{self, Resource};
 use crate::plane::ring;
+use crate::tls::Tickets;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -74,7 +76,22 @@ pub fn facts(config: &Config) -> Facts {
         is_clock_synchronised: os::is_clock_synchronised(),
         listen: listen(config),
         data: data(&config.server.data_dir),
+        certificate: certificate(config),
     }
+}
+
+fn certificate(config: &Config) -> Option<Certificate> {
+    let file = config.tls.cert_file.as_ref()?.display().to_string();
+    let now_s = os::now().unix_ms / 1_000;
+    let loaded = Tickets::new().and_then(|tickets| certificate::load(config, &tickets, now_s));
+    let (days, warnings) = match loaded {
+        Ok(loaded) => {
+            let Loaded { acceptor, warnings } = loaded?;
+            (Ok(acceptor.validity.not_after_s.saturating_sub(now_s) / 86_400), warnings)
+        }
+        Err(fault) => (Err(fault), Vec::new()),
+    };
+    Some(Certificate { file, days, warnings })
 }
 
 /// A file, without the spaces around its text.

@@ -3,7 +3,9 @@ use super::capacity::{gib, thousands};
 use super::check::{Check, Finding, Gain, Goal, Verdict::Problem};
 use crate::boot::tables::{DESCRIPTOR_RESERVE, Tables, rings_for};
 use crate::config::Config;
-use crate::limits::{CONNECTION_KERNEL_BYTES, CONNECTION_USER_BYTES, RINGS_MAX, TABLE_ROWS_MAX, mailbox_capacity};
+use crate::limits::{
+    CONNECTION_KERNEL_BYTES, CONNECTION_TLS_BYTES, CONNECTION_USER_BYTES, RINGS_MAX, TABLE_ROWS_MAX, mailbox_capacity,
+};
 use crate::plane::ring::locked_bytes;
 use crate::plane::{RingOptions, SLACK_BYTES};
 
@@ -86,7 +88,7 @@ pub const CHECKS: &[Check] = &[
         why: "a limit on address space fails the mapping of buffers, and allocations after that end the process",
         gain: Gain::Start,
         judge: |facts, goal| {
-            let needed = goal.base_bytes + goal.connections * CONNECTION_USER_BYTES + (1 << 30);
+            let needed = goal.base_bytes + goal.connections * goal.user_bytes + (1 << 30);
             let is_enough = facts.address_space.0.is_none_or(|limit| limit >= needed);
             let wanted = format!("unlimited, or {}", gib(needed));
             Some(Finding::of(is_enough, Problem, facts.address_space.to_string(), wanted, || {
@@ -173,6 +175,11 @@ fn buffer_bytes(config: &Config, tables: &Tables) -> u64 {
     u64::from(tables.shards) * (bytes(&options) + u64::from(tables.rings - 1) * bytes(&options.further(tables.rings)))
 }
 
+/// Memory of one connection in the process, bytes: with TLS, if it is on, though some may come without.
+pub fn user_bytes(config: &Config) -> u64 {
+    CONNECTION_USER_BYTES + if config.tls.cert_file.is_some() { CONNECTION_TLS_BYTES } else { 0 }
+}
+
 /// Memory that a server takes whatever it holds, bytes; one line per holder.
 pub fn base_bytes(config: &Config, tables: &Tables) -> u64 {
     let (shards, capacity) = (u64::from(tables.shards), tables.capacity());
@@ -192,10 +199,10 @@ pub fn base_bytes(config: &Config, tables: &Tables) -> u64 {
 
 /// Bytes for the goal.
 pub fn memory_for(goal: &Goal) -> u64 {
-    goal.base_bytes + goal.connections * (CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTES)
+    goal.base_bytes + goal.connections * (CONNECTION_KERNEL_BYTES + goal.user_bytes)
 }
 
 /// How many connections fit into so many bytes.
 pub fn connections_in(bytes: u64, goal: &Goal) -> u64 {
-    bytes.saturating_sub(goal.base_bytes) / (CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTES)
+    bytes.saturating_sub(goal.base_bytes) / (CONNECTION_KERNEL_BYTES + goal.user_bytes)
 }

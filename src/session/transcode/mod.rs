@@ -3,14 +3,16 @@
 //! The native encoder's layout is fixed, so a message is cut into its parts without being parsed. A broadcast is transcoded once for
 //! each room and format in use on a shard; whatever the number of members.
 pub mod socketio;
+pub mod sse;
 
 use super::format::{Format, Framing, Vocabulary};
 use crate::rooms::effects::Class;
-use crate::wire::ws::{self, Opcode};
+use crate::wire::ws::{self, Deflater, Opcode};
 
 /// What transcoding needs, kept warm. One per shard.
 #[derive(Debug, Default)]
 pub struct Transcoder {
+    pub deflater: Deflater,
     pub socketio: socketio::Scratch,
 }
 
@@ -19,9 +21,16 @@ impl Transcoder {
     /// around it). `class` says what was published; `None` is a message for one connection.
     pub fn transcode(&mut self, format: &Format, native: &[u8], class: Option<Class>, out: &mut Vec<u8>) {
         match (&format.vocabulary, &format.framing) {
-            (Vocabulary::SocketIo(to), Framing::WebSocket) => to.transcode(native, class, &mut self.socketio, out),
+            // Engine.IO compresses nothing unless it is told to, and the front door tells it nowhere.
+            (Vocabulary::SocketIo(to), Framing::WebSocket | Framing::Deflated { .. }) => {
+                to.transcode(native, class, &mut self.socketio, out)
+            }
             // Of no consequence to what is sent as it is.
             (Vocabulary::Native, Framing::WebSocket) => ws::append_frame(out, Opcode::Text, native),
+            (Vocabulary::Native, Framing::Deflated { window_bits }) => {
+                self.deflater.append_frame(out, Opcode::Text, native, *window_bits);
+            }
+            (Vocabulary::Stream { .. }, _) | (_, Framing::Block) => sse::transcode(native, class, out),
         }
     }
 }
@@ -106,5 +115,19 @@ mod tests {
         assert_eq!(out, [0x81, 2, b'{', b'}']);
         assert_eq!(Format::NATIVE.frame_len(&out), Some(4));
         assert_eq!(Format::NATIVE.frame_len(Format::NATIVE.ping()), Some(2));
+    }
+
+    #[test]
+    fn the_deflated_format_is_the_native_one_compressed() {
+        let native =
+            br#"{"id":"evt_1","type":"broadcast","data":{"event":"event event event event event"},"timestamp":1}"#;
+        let (mut out, mut transcoder) = (Vec::new(), Transcoder::default());
+        let format = Format::deflated(15);
+        transcoder.transcode(&format, native, Some(Class::Live), &mut out);
+        assert!(out[0] == 0xc1 && out.len() < native.len(), "{out:02x?}");
+        assert_eq!((format.frame_len(&out), format.window_bits()), (Some(out.len()), Some(15)));
+        let mut message = Vec::new();
+        ws::Inflater::default().inflate(ws::payload(&out), &mut message, native.len()).unwrap();
+        assert_eq!(message, native);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Sans-IO, like all of `wire`. Bodies are not handled here: a request that needs one goes to the services.
 pub mod client_ip;
+pub mod cors;
 pub mod head;
 pub mod origin;
 pub mod response;
@@ -13,4 +14,5 @@ pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};
 pub use token::{Credentials, TokenError, bearer_token};
-pub use upgrade::{Refused, Upgrade, check, write_accept};
+pub(in crate::wire) use upgrade::is_token_byte;
+pub use upgrade::{Refused, Upgrade, check, offered_deflate, write_accept};

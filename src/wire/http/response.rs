@@ -3,6 +3,7 @@
 //! Every response closes. The front door serves one request per connection: upgrades become WebSockets, and what
 //! belongs to the services is handed over before an answer.
 use crate::base::refusal::Code;
+use smallvec::SmallVec;
 use std::fmt::Write as _;
 
 /// A refusal of a request: status, and the error object of product section 3.3.
@@ -51,6 +52,11 @@ impl Failure {
         Failure { is_retryable: true, ..Failure::new(408, "timeout", "Request not received in time") }
     }
 
+    /// 400: HTTP where TLS is spoken.
+    pub const fn tls_required() -> Failure {
+        Failure::new(400, "tls_required", "This port speaks TLS: use https:// or wss://")
+    }
+
     /// 429: this address has too many connections or handshakes (R-CONN-2).
     pub const fn too_many_requests(retry_after_s: u32) -> Failure {
         let failure = Failure::of(429, Code::RateLimited, "Too many connections from this address");
@@ -65,22 +71,20 @@ impl Failure {
 
     /// Appends the whole response.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_with(out, &[]);
+    }
+
+    /// The same with further headers.
+    pub fn write_with(&self, out: &mut Vec<u8>, further: &[(&str, &str)]) {
         // The texts are ours, but a quote in one of them must not break the body.
         let message = serde_json::Value::from(self.message).to_string();
         let body =
             format!(r#"{{"error":{{"code":"{}","message":{message},"retryable":{}}}}}"#, self.code, self.is_retryable);
         let seconds = self.retry_after_s.map(|s| s.to_string());
-        let mut headers: [(&str, &str); 2] = [("", ""); 2];
-        let mut count = 0;
-        if let Some(required) = required_header(self.status) {
-            headers[count] = required;
-            count += 1;
-        }
-        if let Some(seconds) = &seconds {
-            headers[count] = ("Retry-After", seconds);
-            count += 1;
-        }
-        write_response(out, self.status, &headers[..count], "application/json", body.as_bytes());
+        let mut headers: SmallVec<[(&str, &str); 6]> = SmallVec::from_slice(further);
+        headers.extend(required_header(self.status));
+        headers.extend(seconds.as_deref().map(|seconds| ("Retry-After", seconds)));
+        write_response(out, self.status, &headers, "application/json", body.as_bytes());
     }
 }
 
@@ -169,6 +173,7 @@ mod tests {
             Failure::not_found(),
             Failure::new(405, "method_not_allowed", "GET only"),
             Failure::head_timeout(),
+            Failure::tls_required(),
             Failure::new(426, "upgrade_required", "x"),
             Failure::too_many_requests(1),
             Failure::new(431, "head_too_large", "x"),

@@ -2,6 +2,7 @@
 use super::head::Head;
 use super::response::Failure;
 use crate::base::refusal::Code;
+use crate::wire::ws::extensions::Deflate;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use smallvec::SmallVec;
@@ -15,6 +16,8 @@ pub struct Upgrade<'a> {
     pub key: &'a str,
     /// Subprotocols on offer, most preferred first. One of them may hold a token: never log them (R-SEC-1).
     pub protocols: SmallVec<[&'a str; 4]>,
+    /// The compression that was agreed on, none at first: what is offered is `offered_deflate`'s to say.
+    pub deflate: Option<Deflate>,
 }
 
 /// Why a request cannot become a WebSocket; the client is to blame.
@@ -82,7 +85,12 @@ pub fn check<'a>(head: &Head<'a>) -> Result<Upgrade<'a>, Refused> {
     if !protocols.iter().all(|protocol| is_token(protocol)) {
         return Err(Refused::Protocol);
     }
-    Ok(Upgrade { key, protocols })
+    Ok(Upgrade { key, protocols, deflate: None })
+}
+
+/// The first of the client's offers of permessage-deflate that the server can keep (RFC 7692 section 7.1).
+pub fn offered_deflate(head: &Head<'_>) -> Option<Deflate> {
+    Deflate::negotiate(head.headers("sec-websocket-extensions"))
 }
 
 /// Appends the 101. A protocol that the client did not offer is left out: a client must fail on one (RFC 6455 4.1).
@@ -94,6 +102,10 @@ pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade<'_>, protocol: Option<&
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(protocol.as_bytes());
     }
+    if let Some(deflate) = &upgrade.deflate {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        deflate.write(out);
+    }
     out.extend_from_slice(b"\r\n\r\n");
 }
 
@@ -102,9 +114,14 @@ fn is_nonce(key: &str) -> bool {
     key.len() == 24 && STANDARD.decode_slice(key, &mut bytes) == Ok(16)
 }
 
-/// RFC 9110 5.6.2. The base64url and the dots of a JWT are token characters.
+/// The base64url and the dots of a JWT are token characters.
 fn is_token(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    text.bytes().all(is_token_byte)
+}
+
+/// RFC 9110 5.6.2.
+pub(in crate::wire) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -147,6 +164,25 @@ mod tests {
             write_accept(&mut out, &upgrade, protocol);
             assert!(!String::from_utf8(out).unwrap().contains("Sec-WebSocket-Protocol"));
         }
+    }
+
+    #[test]
+    fn compression_is_answered_once_it_is_agreed_on() {
+        let offers = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8\r\n\
+                      Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n";
+        let text = SAMPLE.replace("Sec-WebSocket-Protocol", &format!("{offers}Sec-WebSocket-Protocol"));
+        let head = parse_head(text.as_bytes()).unwrap().unwrap();
+        let mut upgrade = check(&head).unwrap();
+        let answer = |upgrade: &Upgrade<'_>| {
+            let mut out = Vec::new();
+            write_accept(&mut out, upgrade, None);
+            String::from_utf8(out).unwrap()
+        };
+        assert!(!answer(&upgrade).contains("Extensions"));
+        upgrade.deflate = offered_deflate(&head);
+        let expected = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+                        client_no_context_takeover; server_max_window_bits=10\r\n\r\n";
+        assert!(answer(&upgrade).ends_with(expected), "{}", answer(&upgrade));
     }
 
     #[test]

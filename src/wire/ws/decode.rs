@@ -8,8 +8,11 @@
 //!   that it interrupts (RFC 6455 5.4 lets it), and is taken off again when the frame is complete:
 //!   `assembly = message so far ++ control_bytes of the control frame`.
 //! * At most `message_bytes_max` + 125 bytes are in `assembly`. Headers promise lengths; memory follows bytes received.
+//! * A compressed message is put together as it comes (of an eighth more bytes, `deflate::compressed_bytes_max`) and handed out
+//!   compressed: what inflates it belongs to the shard, not to the connection, and so does the check of its text.
+use super::deflate::compressed_bytes_max;
 use super::error::WsError;
-use super::header::{self, CLIENT_HEADER_BYTES_MAX, Context, Header, Opcode};
+use super::header::{self, CLIENT_HEADER_BYTES_MAX, Context, Header, Opcode, RSV1};
 use super::{close, mask, utf8};
 use std::fmt;
 use std::ops::Range;
@@ -27,8 +30,8 @@ pub struct Decoder {
     phase: Phase,
     /// 0 between messages; within one, 1 and its empty continuations.
     fragments: u16,
-    /// Whether the current message is text. Meaningful while `fragments > 0`.
-    is_text: bool,
+    /// What the current message is. Meaningful while `fragments > 0`.
+    kind: Kind,
     /// Bytes of an unfinished control frame at the end of `assembly`.
     control_bytes: u8,
     /// Bytes of an unfinished code point at the end of the message in `assembly`, 0 to 3.
@@ -37,6 +40,15 @@ pub struct Decoder {
 
 // A million idle connections hold a million of these.
 const _: () = assert!(size_of::<Decoder>() <= 24);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Binary,
+    Text,
+    DeflatedBinary,
+    DeflatedText,
+}
 
 #[derive(Clone, Debug)]
 enum Phase {
@@ -61,6 +73,8 @@ pub enum Item {
     Text(Place),
     /// A whole binary message.
     Binary(Place),
+    /// A whole compressed message (RFC 7692), not yet inflated; if it is text, its UTF-8 is yet to be checked.
+    Deflated { is_text: bool, place: Place },
     /// To be answered by a pong with the same payload (5.5.2).
     Ping(Control),
     /// Sign of life; an unasked one is fine (5.5.3).
@@ -76,6 +90,16 @@ pub enum Place {
     Input(Range<usize>),
     /// All of `assembly`. The caller reads it and clears it before the next call.
     Assembly,
+}
+
+impl Place {
+    /// The message, where both of them are.
+    pub fn bytes<'a>(&self, input: &'a [u8], assembly: &'a [u8]) -> &'a [u8] {
+        match self {
+            Place::Input(range) => &input[range.clone()],
+            Place::Assembly => assembly,
+        }
+    }
 }
 
 /// Payload of a control frame; of a close frame, the reason (UTF-8).
@@ -134,7 +158,33 @@ impl Decoder {
         assembly: &mut Vec<u8>,
         message_bytes_max: usize,
     ) -> Result<Option<Item>, WsError> {
-        let result = self.advance(input, cursor, end, assembly, message_bytes_max);
+        self.read::<false>(input, cursor, end, assembly, message_bytes_max)
+    }
+
+    /// The same for a connection on which permessage-deflate was agreed on. `message_bytes_max` then bounds what a compressed message
+    /// inflates to, and by that, loosely, itself.
+    pub fn next_deflate(
+        &mut self,
+        input: &mut [u8],
+        cursor: &mut usize,
+        end: usize,
+        assembly: &mut Vec<u8>,
+        message_bytes_max: usize,
+    ) -> Result<Option<Item>, WsError> {
+        self.read::<true>(input, cursor, end, assembly, message_bytes_max)
+    }
+
+    /// `DEFLATE` is a constant, so that what is agreed on with few costs the others nothing.
+    #[inline(always)]
+    fn read<const DEFLATE: bool>(
+        &mut self,
+        input: &mut [u8],
+        cursor: &mut usize,
+        end: usize,
+        assembly: &mut Vec<u8>,
+        message_bytes_max: usize,
+    ) -> Result<Option<Item>, WsError> {
+        let result = self.advance::<DEFLATE>(input, cursor, end, assembly, message_bytes_max);
         if matches!(result, Err(_) | Ok(Some(Item::Close { .. }))) {
             *self = Decoder { phase: Phase::Finished, ..Decoder::default() };
             assembly.clear();
@@ -157,7 +207,7 @@ impl Decoder {
         matches!(self.phase, Phase::Finished)
     }
 
-    fn advance(
+    fn advance<const DEFLATE: bool>(
         &mut self,
         input: &mut [u8],
         cursor: &mut usize,
@@ -168,9 +218,14 @@ impl Decoder {
         debug_assert!(!self.is_idle() || assembly.is_empty(), "assembly holds something that was not taken");
         loop {
             if let Phase::Header { .. } = self.phase {
-                let context = Context { fragments: self.fragments, assembled_bytes: assembly.len(), message_bytes_max };
-                match self.read_header(&input[*cursor..end], cursor, context)? {
-                    Some(header) => self.begin_frame(header),
+                let context = Context {
+                    fragments: self.fragments,
+                    assembled_bytes: assembly.len(),
+                    message_bytes_max: self.assembled_bytes_max::<DEFLATE>(message_bytes_max),
+                };
+                let is_compressed = DEFLATE && self.first_byte(&input[*cursor..end]) & RSV1 != 0;
+                match self.read_header::<DEFLATE>(&input[*cursor..end], cursor, context)? {
+                    Some(header) => self.begin_frame::<DEFLATE>(header, is_compressed),
                     None => return Ok(None),
                 }
             }
@@ -188,9 +243,9 @@ impl Decoder {
                 _ => Phase::Payload { opcode, is_final, key: mask::rotated(key, take), remaining },
             };
             let item = if opcode.is_control() {
-                self.control_piece(opcode, &input[piece], remaining == 0, assembly, message_bytes_max)?
+                self.control_piece::<DEFLATE>(opcode, &input[piece], remaining == 0, assembly, message_bytes_max)?
             } else {
-                self.data_piece(input, piece, remaining == 0, is_final, assembly, message_bytes_max)?
+                self.data_piece::<DEFLATE>(input, piece, remaining == 0, is_final, assembly, message_bytes_max)?
             };
             if item.is_some() || remaining > 0 {
                 return Ok(item);
@@ -199,11 +254,16 @@ impl Decoder {
     }
 
     /// The header at the cursor, of which earlier inputs may have brought the beginning.
-    fn read_header(&mut self, unread: &[u8], cursor: &mut usize, context: Context) -> Result<Option<Header>, WsError> {
+    fn read_header<const DEFLATE: bool>(
+        &mut self,
+        unread: &[u8],
+        cursor: &mut usize,
+        context: Context,
+    ) -> Result<Option<Header>, WsError> {
         let Phase::Header { bytes, len } = &mut self.phase else { return Ok(None) };
         let kept = usize::from(*len);
         if kept == 0 {
-            let header = header::parse(unread, context)?;
+            let header = header::parse::<DEFLATE>(unread, context)?;
             match header {
                 Some(header) => *cursor += usize::from(header.header_bytes),
                 None => {
@@ -219,7 +279,7 @@ impl Decoder {
         let fresh = unread.len().min(CLIENT_HEADER_BYTES_MAX - kept);
         joined[..kept].copy_from_slice(&bytes[..kept]);
         joined[kept..kept + fresh].copy_from_slice(&unread[..fresh]);
-        let header = header::parse(&joined[..kept + fresh], context)?;
+        let header = header::parse::<DEFLATE>(&joined[..kept + fresh], context)?;
         match header {
             Some(header) => *cursor += usize::from(header.header_bytes) - kept,
             None => {
@@ -231,11 +291,24 @@ impl Decoder {
         Ok(header)
     }
 
-    fn begin_frame(&mut self, header: Header) {
+    /// Of the header at the cursor, if there is one.
+    fn first_byte(&self, unread: &[u8]) -> u8 {
+        match self.phase {
+            Phase::Header { bytes, len: 1.. } => bytes[0],
+            _ => unread.first().copied().unwrap_or_default(),
+        }
+    }
+
+    fn begin_frame<const DEFLATE: bool>(&mut self, header: Header, is_compressed: bool) {
         let Header { opcode, is_final, key, payload_bytes, .. } = header;
         if !opcode.is_control() {
             if self.fragments == 0 {
-                self.is_text = opcode == Opcode::Text;
+                self.kind = match (opcode, DEFLATE && is_compressed) {
+                    (Opcode::Text, false) => Kind::Text,
+                    (Opcode::Text, true) => Kind::DeflatedText,
+                    (_, false) => Kind::Binary,
+                    (_, true) => Kind::DeflatedBinary,
+                };
                 self.fragments = 1;
             } else if payload_bytes == 0 {
                 // Fragments that carry something are bounded by the message's size.
@@ -245,7 +318,7 @@ impl Decoder {
         self.phase = Phase::Payload { opcode, is_final, key, remaining: payload_bytes };
     }
 
-    fn data_piece(
+    fn data_piece<const DEFLATE: bool>(
         &mut self,
         input: &[u8],
         piece: Range<usize>,
@@ -256,14 +329,14 @@ impl Decoder {
     ) -> Result<Option<Item>, WsError> {
         let ends_message = ends_frame && is_final;
         let place = if ends_message && assembly.is_empty() {
-            if self.is_text && !utf8::is_valid(&input[piece.clone()]) {
+            if self.kind == Kind::Text && !utf8::is_valid(&input[piece.clone()]) {
                 return Err(WsError::InvalidText);
             }
             Place::Input(piece)
         } else {
             let unchecked = assembly.len() - usize::from(self.utf8_carry);
-            append(assembly, &input[piece], message_bytes_max);
-            if self.is_text {
+            append(assembly, &input[piece], self.assembled_bytes_max::<DEFLATE>(message_bytes_max));
+            if self.kind == Kind::Text {
                 self.utf8_carry = utf8::check_prefix(&assembly[unchecked..]).map_err(|_| WsError::InvalidText)?;
                 if ends_message && self.utf8_carry > 0 {
                     return Err(WsError::InvalidText);
@@ -275,10 +348,23 @@ impl Decoder {
             return Ok(None);
         }
         self.fragments = 0;
-        Ok(Some(if self.is_text { Item::Text(place) } else { Item::Binary(place) }))
+        Ok(Some(match self.kind {
+            Kind::DeflatedText if DEFLATE => Item::Deflated { is_text: true, place },
+            Kind::DeflatedBinary if DEFLATE => Item::Deflated { is_text: false, place },
+            Kind::Text | Kind::DeflatedText => Item::Text(place),
+            Kind::Binary | Kind::DeflatedBinary => Item::Binary(place),
+        }))
     }
 
-    fn control_piece(
+    /// What may be in `assembly` of the current message.
+    fn assembled_bytes_max<const DEFLATE: bool>(&self, message_bytes_max: usize) -> usize {
+        match DEFLATE && self.fragments > 0 && matches!(self.kind, Kind::DeflatedBinary | Kind::DeflatedText) {
+            false => message_bytes_max,
+            true => compressed_bytes_max(message_bytes_max),
+        }
+    }
+
+    fn control_piece<const DEFLATE: bool>(
         &mut self,
         opcode: Opcode,
         piece: &[u8],
@@ -289,7 +375,7 @@ impl Decoder {
         if ends_frame && self.control_bytes == 0 {
             return control_item(opcode, piece);
         }
-        append(assembly, piece, message_bytes_max);
+        append(assembly, piece, self.assembled_bytes_max::<DEFLATE>(message_bytes_max));
         self.control_bytes += piece.len() as u8;
         if !ends_frame {
             return Ok(None);

@@ -33,6 +33,15 @@ fn text(payload: &str) -> String {
 
 /// Feeds pieces and describes what came out; an error ends the list.
 fn run(pieces: &[&[u8]]) -> (Vec<String>, Option<WsError>) {
+    run_of(pieces, false)
+}
+
+/// The same where compression was agreed on.
+fn run_deflate(pieces: &[&[u8]]) -> (Vec<String>, Option<WsError>) {
+    run_of(pieces, true)
+}
+
+fn run_of(pieces: &[&[u8]], is_deflate: bool) -> (Vec<String>, Option<WsError>) {
     let mut decoder = Decoder::default();
     let mut assembly = Vec::new();
     let mut seen = Vec::new();
@@ -41,7 +50,11 @@ fn run(pieces: &[&[u8]]) -> (Vec<String>, Option<WsError>) {
         let mut cursor = 0;
         let end = input.len();
         loop {
-            match decoder.next(&mut input, &mut cursor, end, &mut assembly, LIMIT) {
+            let result = match is_deflate {
+                false => decoder.next(&mut input, &mut cursor, end, &mut assembly, LIMIT),
+                true => decoder.next_deflate(&mut input, &mut cursor, end, &mut assembly, LIMIT),
+            };
+            match result {
                 Ok(None) => break,
                 Ok(Some(item)) => seen.push(describe(item, &input, &mut assembly)),
                 Err(e) => {
@@ -63,6 +76,8 @@ fn describe(item: Item, input: &[u8], assembly: &mut Vec<u8>) -> String {
     match item {
         Item::Text(place) => text(&message(place)),
         Item::Binary(place) => format!("binary {}", message(place)),
+        Item::Deflated { is_text: true, place } => format!("deflated text {}", message(place)),
+        Item::Deflated { is_text: false, place } => format!("deflated binary {}", message(place)),
         Item::Ping(control) => format!("ping {}", control.as_str().unwrap()),
         Item::Pong(control) => format!("pong {}", control.as_str().unwrap()),
         Item::Close { code, reason } => format!("close {code:?} {}", reason.as_str().unwrap()),
@@ -222,4 +237,49 @@ fn the_limit_may_change_between_messages() {
     let end = bytes.len();
     assert!(decoder.clone().next(&mut bytes.clone(), &mut 0, end, &mut assembly, 99).is_err());
     assert!(decoder.next(&mut bytes, &mut 0, end, &mut assembly, 100).is_ok());
+}
+
+/// RFC 7692 section 6, with the fragments of its example in 7.2.3.1.
+#[test]
+fn compressed_messages_are_put_together_and_handed_out_as_they_are() {
+    let whole = frame(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    let expected = "deflated text \\xf2H\\xcd\\xc9\\xc9\\x07\\x00".to_string();
+    assert_eq!(run_deflate(&[&whole]), (vec![expected.clone()], None));
+    let fragments = [frame(0x41, b"\xf2\x48\xcd"), frame(0x89, b"p"), frame(0x80, b"\xc9\xc9\x07\x00")].concat();
+    for split in 0..fragments.len() {
+        let seen = run_deflate(&[&fragments[..split], &fragments[split..]]);
+        assert_eq!(seen, (vec!["ping p".into(), expected.clone()], None), "split at {split}");
+    }
+    let empty_first = [frame(0x42, b""), frame(0x00, b"\xff"), frame(0x80, b"\xfe")].concat();
+    assert_eq!(run_deflate(&[&empty_first]), (vec!["deflated binary \\xff\\xfe".into()], None));
+    // Messages may stay uncompressed, and their text is checked as ever.
+    let mixed = [whole, frame(0x81, b"plain"), frame(0x81, b"\xff")].concat();
+    assert_eq!(run_deflate(&[&mixed]), (vec![expected, text("plain")], Some(WsError::InvalidText)));
+}
+
+#[test]
+fn reserved_bits_where_nothing_gives_them_a_meaning() {
+    assert_eq!(error_of(&[&frame(0xc1, b"x")]), Misbehaviour::ReservedBit.into());
+    let continued = [frame(0x41, b"x"), frame(0xc0, b"y")].concat();
+    assert_eq!(run_deflate(&[&continued]).1, Some(Misbehaviour::ReservedBit.into()));
+    let plain_continued = [frame(0x01, b"x"), frame(0xc0, b"y")].concat();
+    assert_eq!(run_deflate(&[&plain_continued]).1, Some(Misbehaviour::ReservedBit.into()));
+    assert_eq!(run_deflate(&[&frame(0xc9, b"x")]).1, Some(Misbehaviour::ReservedBit.into()));
+}
+
+/// What inflates to the limit may be a little longer than it when compressed, by one frame or several.
+#[test]
+fn compressed_sizes_at_the_bound_and_one_beyond() {
+    let bytes_max = compressed_bytes_max(LIMIT);
+    let whole = frame(0xc2, &vec![b'x'; bytes_max]);
+    assert_eq!(run_deflate(&[&whole]).0.len(), 1);
+    let too_big = WsError::TooBig { bytes_max };
+    assert_eq!(run_deflate(&[&frame(0xc2, &vec![b'x'; bytes_max + 1])[..4]]).1, Some(too_big));
+    let cut = [frame(0x42, &vec![b'x'; bytes_max - 1]), frame(0x80, b"x")].concat();
+    assert_eq!(run_deflate(&[&cut]).0.len(), 1);
+    let cut = [frame(0x42, &vec![b'x'; bytes_max - 1]), frame(0x80, b"xx")].concat();
+    assert_eq!(run_deflate(&[&cut]).1, Some(too_big));
+    // The next message's bound is its own.
+    let plain = [whole, frame(0x82, &[b'x'; LIMIT + 1])].concat();
+    assert_eq!(run_deflate(&[&plain]).1, Some(WsError::TooBig { bytes_max: LIMIT }));
 }

@@ -1,5 +1,5 @@
-//! Server frames: never masked, never fragmented (RFC 6455 5.1).
-use super::header::Opcode;
+//! Server frames: never masked, never fragmented (RFC 6455 5.1). What is compressed was compressed by the caller.
+use super::header::{Opcode, RSV1};
 use crate::base::close::CloseCode;
 
 /// Longest header of a server frame: two bytes and a 64-bit length.
@@ -64,6 +64,13 @@ pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.reserve(len + payload.len());
     out.extend_from_slice(&header[..len]);
     out.extend_from_slice(payload);
+}
+
+/// Appends a whole frame whose payload is a compressed message (RFC 7692 section 6).
+pub fn append_deflated_frame(out: &mut Vec<u8>, opcode: Opcode, deflated: &[u8]) {
+    let start = out.len();
+    append_frame(out, opcode, deflated);
+    out[start] |= RSV1;
 }
 
 /// Appends a close frame. Without a code the body is empty and the reason dropped, as the RFC has it (5.5.1); a reason

@@ -13,10 +13,14 @@ pub enum WsError {
     /// The peer sent text, or a close reason, that is not UTF-8 (RFC 6455 8.1).
     #[error("peer sent text that is not UTF-8")]
     InvalidText,
-    /// The peer announced a message above the limit that we set (RFC 6455 10.4, R-ENV-3).
+    /// The peer sent a compressed message that is no DEFLATE data (RFC 7692 section 7.2.2).
+    #[error("peer sent a compressed message that cannot be inflated")]
+    InvalidDeflate,
+    /// The peer announced a message above the limit that we set, or one that grew beyond it while being inflated (RFC 6455 10.4,
+    /// R-ENV-3).
     #[error("message above the limit of {bytes_max} bytes")]
     TooBig {
-        /// The limit in force, bytes of payload over all fragments.
+        /// The limit in force, bytes of payload over all fragments, of a compressed message inflated.
         bytes_max: usize,
     },
 }
@@ -25,7 +29,8 @@ impl WsError {
     /// The one close code that tells the peer.
     pub const fn close_code(self) -> CloseCode {
         match self {
-            WsError::PeerMisbehaved(_) => CloseCode::ProtocolError,
+            // RFC 7692 names no code; 1007 would say that the text is not UTF-8.
+            WsError::PeerMisbehaved(_) | WsError::InvalidDeflate => CloseCode::ProtocolError,
             WsError::InvalidText => CloseCode::InvalidText,
             WsError::TooBig { .. } => CloseCode::TooBig,
         }
@@ -35,6 +40,7 @@ impl WsError {
 /// A rule of RFC 6455 that the peer broke; all of them close 1002.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Misbehaviour {
+    /// One that no extension gives a meaning here (RFC 7692 section 6: on the first frame of a data message only).
     #[error("reserved bit without an extension (5.2)")]
     ReservedBit,
     #[error("unknown opcode (5.2)")]
@@ -68,6 +74,7 @@ mod tests {
     #[test]
     fn blame_decides_the_close_code() {
         assert_eq!(WsError::from(Misbehaviour::ReservedBit).close_code(), CloseCode::ProtocolError);
+        assert_eq!(WsError::InvalidDeflate.close_code(), CloseCode::ProtocolError);
         assert_eq!(WsError::InvalidText.close_code(), CloseCode::InvalidText);
         assert_eq!(WsError::TooBig { bytes_max: 1 }.close_code(), CloseCode::TooBig);
     }

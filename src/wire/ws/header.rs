@@ -2,6 +2,7 @@
 //!
 //! Every rule is applied as soon as the byte that breaks it is there, in the order of the bytes. So the verdict does
 //! not depend on how the network cut the stream.
+use super::deflate;
 use super::error::{Misbehaviour, WsError};
 use crate::limits::FRAGMENTS_MAX;
 
@@ -12,6 +13,11 @@ pub const CLIENT_HEADER_BYTES_MAX: usize = 14;
 pub const MESSAGE_BYTES_CEILING: usize = u32::MAX as usize;
 
 const CONTROL_BYTES_MAX: u64 = 125;
+
+/// The bits that have a meaning only where an extension gives them one, and the one to which RFC 7692 does.
+const RESERVED: u8 = 0x70;
+/// On the first frame of a compressed message.
+pub const RSV1: u8 = 0x40;
 
 const _: () = assert!(FRAGMENTS_MAX < u16::MAX as u32, "the decoder counts fragments in 16 bits");
 
@@ -52,7 +58,7 @@ pub struct Context {
     pub fragments: u16,
     /// Payload bytes of those frames.
     pub assembled_bytes: usize,
-    /// Most payload bytes of a message.
+    /// Most payload bytes of a message, within a compressed one as compressed.
     pub message_bytes_max: usize,
 }
 
@@ -68,10 +74,12 @@ pub struct Header {
     pub header_bytes: u8,
 }
 
-/// Reads the header at the start of `bytes`. `None`: there is more of it to come, and no objection so far.
-pub fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> {
+/// Reads the header at the start of `bytes`. `None`: there is more of it to come, and no objection so far. `DEFLATE`:
+/// permessage-deflate was agreed on.
+pub fn parse<const DEFLATE: bool>(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> {
     let [first, ..] = *bytes else { return Ok(None) };
-    if first & 0x70 != 0 {
+    let is_compressed = first & RESERVED != 0;
+    if is_compressed && !(DEFLATE && first & RESERVED == RSV1 && matches!(first & 0x0f, 1 | 2)) {
         return Err(Misbehaviour::ReservedBit.into());
     }
     let opcode = Opcode::from_bits(first & 0x0f).ok_or(Misbehaviour::UnknownOpcode)?;
@@ -99,7 +107,13 @@ pub fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, WsError> 
         }
         short => (u64::from(short), 2),
     };
-    let payload_bytes = check_size(opcode, payload_bytes, context)?;
+    let payload_bytes = match DEFLATE && is_compressed {
+        false => check_size(opcode, payload_bytes, context)?,
+        true => {
+            let message_bytes_max = deflate::compressed_bytes_max(context.message_bytes_max);
+            check_size(opcode, payload_bytes, Context { message_bytes_max, ..context })?
+        }
+    };
     let Some(key) = bytes.get(length_end..).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
     Ok(Some(Header { opcode, is_final, key: *key, payload_bytes, header_bytes: length_end as u8 + 4 }))
 }
@@ -142,8 +156,12 @@ mod tests {
 
     /// The verdict at the first prefix that has one; all shorter prefixes must be undecided.
     fn verdict(bytes: &[u8], context: Context) -> (usize, Result<Header, WsError>) {
+        verdict_of::<false>(bytes, context)
+    }
+
+    fn verdict_of<const DEFLATE: bool>(bytes: &[u8], context: Context) -> (usize, Result<Header, WsError>) {
         for len in 0..=bytes.len() {
-            match parse(&bytes[..len], context) {
+            match parse::<DEFLATE>(&bytes[..len], context) {
                 Ok(None) => {}
                 Ok(Some(header)) => return (len, Ok(header)),
                 Err(e) => return (len, Err(e)),
@@ -165,7 +183,7 @@ mod tests {
         assert_eq!((len, header), (6, Ok(expected)));
         let (len, header) = verdict(&[0x02, 0xfe, 0, 126, 1, 2, 3, 4], START);
         let expected =
-            Header { opcode: Opcode::Binary, is_final: false, key: [1, 2, 3, 4], payload_bytes: 126, header_bytes: 8 };
+            Header { opcode: Opcode::Binary, is_final: false, payload_bytes: 126, header_bytes: 8, ..expected };
         assert_eq!((len, header), (8, Ok(expected)));
         let (len, header) = verdict(&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4], START);
         assert_eq!((len, header.map(|h| h.payload_bytes)), (CLIENT_HEADER_BYTES_MAX, Ok(65_536)));
@@ -193,6 +211,21 @@ mod tests {
         assert_eq!(refused(&[0x81, 0xfe, 0, 125], START), (4, misbehaved(LengthNotMinimal)));
         assert_eq!(refused(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], START), (10, misbehaved(LengthNotMinimal)));
         assert_eq!(refused(&[0x81, 0xff, 0x80], START), (3, misbehaved(LengthTopBit)));
+    }
+
+    /// RFC 7692 section 6.
+    #[test]
+    fn rsv1_is_for_the_first_frame_of_a_data_message_where_it_was_agreed_on() {
+        for first in [0xc1, 0xc2, 0x41, 0x42] {
+            assert!(verdict_of::<true>(&[first, 0x80, 1, 2, 3, 4], START).1.is_ok(), "{first:02x}");
+        }
+        let refused = |bytes: &[u8], context| verdict_of::<true>(bytes, context).1.unwrap_err();
+        for first in [0xc0, 0x40] {
+            assert_eq!(refused(&[first], INSIDE), Misbehaviour::ReservedBit.into(), "{first:02x}");
+        }
+        for first in [0xc8, 0xc9, 0xca, 0xc3, 0xcb, 0xa1, 0x91, 0xe1, 0xd2, 0xf1] {
+            assert_eq!(refused(&[first], START), Misbehaviour::ReservedBit.into(), "{first:02x}");
+        }
     }
 
     #[test]
