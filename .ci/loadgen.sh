@@ -46,6 +46,8 @@ short=(--duration 5 --warmup 1)
 run idle --connections 20000 "${short[@]}"
 run echo --rate-factor 0.4 "${short[@]}"
 run fanout --rate-factor 0.5 "${short[@]}" --verify
+run rooms --rate-factor 0.5 "${short[@]}"
+run rooms --rate-factor 0.3 --protocol socketio "${short[@]}"
 run chat --rate-factor 0.5 "${short[@]}" --verify
 run battle-royale --scale 0.004 "${short[@]}"
 run support-desk --scale 0.5 "${short[@]}"

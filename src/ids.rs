@@ -127,13 +127,21 @@ impl UlidSource {
     }
 
     pub fn next(&mut self, unix_ms: u64) -> Ulid {
-        if self.used == Self::SUPPLY_BYTES {
+        Ulid::from_parts(unix_ms, self.random())
+    }
+
+    /// Random bytes that were given to nobody else: for secrets.
+    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+        if self.used + N > Self::SUPPLY_BYTES {
             (self.fill)(&mut self.supply[..]);
             self.used = 0;
         }
-        let random = self.supply[self.used..self.used + 10].try_into().expect("ten bytes");
-        self.used += 10;
-        Ulid::from_parts(unix_ms, random)
+        let supply = &mut self.supply[self.used..self.used + N];
+        let random = (&*supply).try_into().expect("as many bytes");
+        // A secret is not to stay in memory.
+        supply.fill(0);
+        self.used += N;
+        random
     }
 }
 

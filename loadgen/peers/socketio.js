@@ -21,7 +21,7 @@ io.on("connection", (socket) => {
   });
   socket.on("join_room", (data, answer) => {
     socket.join(data.roomId);
-    answer({ role: null });
+    answer({ ok: true, result: { role: null } });
   });
 });
 

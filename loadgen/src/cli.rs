@@ -5,6 +5,7 @@ use crate::commands::{self, Exit};
 use crate::peers::Peer;
 use crate::scenario::load::Adjust;
 use crate::server::Cores;
+use crate::wire::Dialect;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ Examples:
                                                        a server that runs already; its limits against abuse must be off
   throng-loadgen compare fanout --peers bun,ws --rounds 5
                                                        the same load on other servers, in turn: ratios of medians
+  throng-loadgen compare rooms --protocol socketio --peers socketio
+                                                       Throng as a Socket.IO server beside npm socket.io: same client, same events
   throng-loadgen capacity --validate                   measure what this server can do on this machine, and check the model
   throng-loadgen plan --users 500000 --rooms-of 100 --rate 20/s --machine cores=32,ram=128G
                                                        and plan with it
@@ -134,6 +137,9 @@ pub struct RunArgs {
     /// The program to start; without it `throng` beside this program.
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// What is spoken to the server: native, or socketio (/socket.io/, by WebSocket).
+    #[arg(long, value_name = "NAME", value_parser = protocol, default_value = Dialect::Native.name())]
+    pub protocol: Dialect,
     /// Key that signs the users' tokens for --url: the server's auth.secret_file.
     #[arg(long, value_name = "FILE", requires = "url", conflicts_with = "token_file")]
     pub secret_file: Option<PathBuf>,
@@ -187,6 +193,9 @@ pub struct CompareArgs {
     /// Throng's program; without it `throng` beside this program.
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// What is spoken to Throng: native, or socketio (/socket.io/, by WebSocket): the very bytes that the peer socketio gets.
+    #[arg(long, value_name = "NAME", value_parser = protocol, default_value = Dialect::Native.name())]
+    pub protocol: Dialect,
     /// Bounds for the ratios and for Throng, as with run.
     #[arg(long, value_name = "FILE")]
     pub targets: Option<PathBuf>,
@@ -266,6 +275,12 @@ fn peer(name: &str) -> Result<Peer, String> {
     Peer::from_name(name).ok_or_else(|| format!("there are {}", Peer::ALL.map(Peer::name).join(", ")))
 }
 
+fn protocol(name: &str) -> Result<Dialect, String> {
+    let spoken = [Dialect::Native, Dialect::SocketIo];
+    let found = spoken.into_iter().find(|dialect| dialect.name() == name);
+    found.ok_or_else(|| format!("there are {}", spoken.map(Dialect::name).join(", ")))
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
@@ -329,6 +344,14 @@ mod tests {
         assert_eq!(peers(&[]), Ok(Peer::ALL.to_vec()));
         assert_eq!(peers(&["--peers", "ws,bun"]), Ok(vec![Peer::Ws, Peer::Bun]));
         assert!(peers(&["--peers", "apache"]).is_err_and(|error| error.contains("tokio-tungstenite")));
+    }
+
+    #[test]
+    fn throng_is_spoken_to_in_its_own_protocol_or_in_socket_io() {
+        let protocol = |arguments: &[&str]| run(arguments).map(|args| args.protocol);
+        assert_eq!(protocol(&["fanout"]), Ok(Dialect::Native));
+        assert_eq!(protocol(&["fanout", "--protocol", "socketio"]), Ok(Dialect::SocketIo));
+        assert!(protocol(&["fanout", "--protocol", "nchan"]).is_err_and(|error| error.contains("native, socketio")));
     }
 
     #[test]

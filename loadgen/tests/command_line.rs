@@ -77,6 +77,21 @@ fn one_command_gives_a_result() {
 }
 
 #[test]
+fn throng_is_measured_as_a_socket_io_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let size = ["rooms", "--protocol", "socketio", "--connections", "60", "--duration", "2", "--warmup", "0.5"];
+    let (code, result, said) = run(folder.path(), &size);
+    assert_eq!(code, code_of(&result), "{said}");
+    assert_eq!(result["counts"]["connected"], 60, "{said}");
+    assert!(result["server_name"].as_str().is_some_and(|name| name.ends_with(" (socketio)")), "{said}");
+    assert!(result["integrity"]["delivered"].as_u64() > Some(0), "{said}");
+    assert_eq!(result["integrity"]["delivered"], result["integrity"]["expected"], "{said}");
+    for key in ["lost_live", "duplicated", "reordered", "foreign", "unanswered"] {
+        assert_eq!(result["integrity"][key], 0, "{key}: {said}");
+    }
+}
+
+#[test]
 fn slow_readers_are_closed_and_the_others_miss_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     // 20 KB, 50 a second, to each: a queue and the kernel's buffers are full in a few seconds.
@@ -113,6 +128,8 @@ fn mistakes_of_the_caller_are_exit_code_3() {
         (&["run", "no-such"], "there are idle, storm"),
         (&["run", "chat", "--payload", "1"], "payload_bytes"),
         (&["run", "chat", "--server", "/no/such/program"], "/no/such/program"),
+        (&["run", "chat", "--protocol", "socketio"], "durable messages"),
+        (&["run", "rooms", "--protocol", "nchan"], "native, socketio"),
         (&["run", "chat", "--targets", "/no/such/file"], "/no/such/file"),
         (&["run", "chat", "--url", "wss://127.0.0.1:1"], "TLS"),
         (&["compare", "fanout", "--peers", "apache"], "tokio-tungstenite"),

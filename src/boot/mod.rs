@@ -6,6 +6,7 @@ pub mod dev;
 pub mod doctor;
 mod key_watch;
 pub mod keys;
+mod lost_clients;
 pub mod options;
 mod post;
 mod reload;

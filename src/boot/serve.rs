@@ -6,6 +6,7 @@
 use super::certificate::{self, CertificateWatch, Loaded};
 use super::control::{Control, Event};
 use super::key_watch::KeyWatch;
+use super::lost_clients;
 use super::options::{EXIT_AT_ONCE, EXIT_CRASH, EXIT_DATA, EXIT_USAGE, ServeOptions, StartError, fail, no_listener};
 use super::post::{Post, post_until_taken};
 use super::source::ProcessSource;
@@ -122,6 +123,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let addresses = Arc::new(Addresses::new(capacity as usize, &config.limits));
     let totals = Arc::new(Totals::default());
     let unknown_key = key_watch.unknown_key();
+    let lost = lost_clients::take(&config.server.data_dir);
     let mut tls_listeners = tls_listeners.into_iter();
     for (shard, (listener, bell)) in (0..shards).zip(listeners.into_iter().zip(&bells)) {
         let hand_over = services.hand_over_handle();
@@ -141,6 +143,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
             },
             bell: bell.clone(),
             listener,
+            lost: lost.clone(),
             tls_listener: tls_listeners.next(),
             door: Door {
                 trusted_proxies: trusted_proxies(&config),
@@ -169,6 +172,7 @@ fn serve(options: ServeOptions) -> Result<(), StartError> {
     let watches = (&mut key_watch, &mut certificate_watch);
     let is_crashed = wait(&control, &mut threads, &post, &source, &config, &inputs, watches, &totals, &addresses);
     is_over.store(true, Relaxed);
+    lost_clients::keep(&config.server.data_dir, &threads.lost);
     store.flush_and_stop();
     services.stop();
     drop(key_watch);

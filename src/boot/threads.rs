@@ -12,8 +12,10 @@ pub(super) struct ShardThreads {
     /// One per shard, for its mailboxes.
     pub wakers: Vec<Box<dyn Wake>>,
     starts: Vec<crossbeam_channel::Sender<Start>>,
-    threads: Vec<JoinHandle<Result<(), String>>>,
+    threads: Vec<JoinHandle<Result<Vec<u8>, String>>>,
     started: usize,
+    /// What the shards that have ended gave back.
+    pub lost: Vec<u8>,
 }
 
 impl ShardThreads {
@@ -22,12 +24,13 @@ impl ShardThreads {
         let &Tables { shards, rings, .. } = tables;
         let options = tables.ring_options(config);
         let cores = os::available_cores();
-        let mut threads = ShardThreads { wakers: Vec::new(), starts: Vec::new(), threads: Vec::new(), started: 0 };
+        let mut threads =
+            ShardThreads { wakers: Vec::new(), starts: Vec::new(), threads: Vec::new(), started: 0, lost: Vec::new() };
         for shard in 0..shards {
             let (ready, is_ready) = crossbeam_channel::bounded(1);
             let (start, starts) = crossbeam_channel::bounded::<Start>(1);
             let core = (usize::from(shards) <= cores.len()).then(|| cores[usize::from(shard)]);
-            let body = move || -> Result<(), String> {
+            let body = move || -> Result<Vec<u8>, String> {
                 if let Some(core) = core
                     && let Err(error) = os::pin_to_core(core)
                 {
@@ -40,12 +43,12 @@ impl ShardThreads {
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
-                        return Ok(());
+                        return Ok(Vec::new());
                     }
                 };
                 match starts.recv() {
                     Ok(start) => prepared.run(start).map_err(|error| error.to_string()),
-                    Err(_) => Ok(()), // the start was given up
+                    Err(_) => Ok(Vec::new()), // the start was given up
                 }
             };
             let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(body).map_err(|error| {
@@ -80,7 +83,7 @@ impl ShardThreads {
                 continue;
             }
             match thread.join() {
-                Ok(Ok(())) => {}
+                Ok(Ok(lost)) => self.lost.extend(lost),
                 Ok(Err(error)) => {
                     tracing::error!(error, "shard failed");
                     is_crashed = true;

@@ -3,7 +3,7 @@
 //! A command that must be executed elsewhere, or later, travels as the bytes it came in and is parsed again there: there is
 //! no second, owned form of every command.
 use super::charge::Budget;
-use super::conn::{PendingPresence, PendingResume, Stage, flag};
+use super::conn::{NONE, PendingPresence, PendingResume, Stage, flag};
 use super::mail::{Mail, ResumeRoom};
 use super::{Core, Shard};
 use crate::base::hash::home_shard;
@@ -510,6 +510,9 @@ impl<P: Plane> Core<P> {
     /// One room of a resume has answered; the last one completes the ack, and only then may the rooms' events follow.
     pub(super) fn room_resumed(&mut self, conn: ConnRef, part: &[u8]) {
         let Some(slot) = self.live(conn) else { return };
+        if self.conns[slot as usize].active == NONE || self.active(slot).resume.is_none() {
+            return self.room_recovered(conn, part);
+        }
         let Some(pending) = &mut self.active(slot).resume else { return };
         if !part.is_empty() {
             pending.parts.push(part.into());

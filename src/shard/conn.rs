@@ -30,6 +30,8 @@ pub enum Stage {
     Closed,
     /// Development only: returns every message, for protocol test suites.
     Echo,
+    /// Carries an engine session (`engine`): signs nobody in, is in no room.
+    Carrier,
 }
 
 /// Conditions of a connection, one bit each.
@@ -158,13 +160,23 @@ impl Conn {
         self.session = [(session.0 >> 64) as u64, session.0 as u64];
     }
 
+    /// A carrier's engine session, NONE if it has none. It has no session of its own: the words are free for it.
+    pub fn carried(&self) -> u32 {
+        debug_assert!(self.user.is_none());
+        self.session[0] as u32
+    }
+
+    pub fn set_carried(&mut self, engine: u32) {
+        self.session = [engine.into(), 0];
+    }
+
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// Commands are read and events delivered.
     pub fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Greeting | Stage::SigningIn | Stage::Open | Stage::Echo)
+        matches!(self.stage, Stage::Greeting | Stage::SigningIn | Stage::Open | Stage::Echo | Stage::Carrier)
     }
 }
 

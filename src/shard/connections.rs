@@ -2,6 +2,7 @@
 //!
 //! Every way out goes through `leave` (rooms, user) once and `finish` (socket) once, so nothing is left behind.
 use super::conn::{Active, Conn, NONE, Stage, flag};
+use super::conns::is_virtual;
 use super::formats::Formats;
 use super::mail::Parting;
 use super::{Core, Departure};
@@ -47,6 +48,11 @@ impl BufferPool {
 
     pub fn take(&mut self) -> Vec<u8> {
         self.free.pop().unwrap_or_default()
+    }
+
+    /// Gives free buffers back to the allocator.
+    pub fn trim(&mut self) {
+        self.free = Vec::new();
     }
 
     pub fn give_back(&mut self, mut buffer: Vec<u8>) {
@@ -134,9 +140,7 @@ impl<P: Plane> Core<P> {
     pub(super) fn adopt(&mut self, socket: P::Socket, opening: &mut Opening) -> Result<Slot, P::Socket> {
         let Some(format) = self.formats.intern(&opening.format) else { return Err(socket) };
         let slot = self.plane.adopt(socket)?;
-        while self.conns.len() <= slot as usize {
-            self.conns.push(Conn::vacant(1));
-        }
+        self.conns.reach(slot);
         let conn = &mut self.conns[slot as usize];
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
@@ -165,6 +169,9 @@ impl<P: Plane> Core<P> {
     pub(super) fn close(&mut self, slot: Slot, code: CloseCode) {
         if !self.conns[slot as usize].is_live() {
             return;
+        }
+        if is_virtual(slot) {
+            return self.close_virtual(slot, code);
         }
         self.leave(slot, Ending::Code(code), code != CloseCode::Normal);
         if code == CloseCode::SlowConsumer {
@@ -251,7 +258,10 @@ impl<P: Plane> Core<P> {
             self.secured.remove(slot);
         }
         self.wheel.cancel(slot);
-        self.plane.close(slot);
+        match is_virtual(slot) {
+            true => self.engines.released.push(slot),
+            false => self.plane.close(slot),
+        }
     }
 
     pub(super) fn released(&mut self, slot: Slot) {
@@ -264,12 +274,19 @@ impl<P: Plane> Core<P> {
         let is_listed = conn.flags & flag::DIRTY;
         *conn = Conn::vacant(conn.generation.wrapping_add(1).max(1));
         conn.flags = is_listed;
+        if is_virtual(slot) {
+            return self.conns.free(slot);
+        }
         self.open -= 1;
         self.totals.closed();
     }
 
     /// Leaves the rooms and the user's list. Called exactly once per connection.
-    fn leave(&mut self, slot: Slot, ending: Ending, is_abnormal: bool) {
+    pub(super) fn leave(&mut self, slot: Slot, ending: Ending, is_abnormal: bool) {
+        if self.conns[slot as usize].stage == Stage::Carrier {
+            self.conns[slot as usize].stage = Stage::Closing;
+            return self.carrier_left(slot, ending);
+        }
         self.counters.closed.add(ending, 1);
         let conn = self.conn_ref(slot);
         let record = &mut self.conns[slot as usize];

@@ -1,10 +1,12 @@
 //! The domain's effects made real: frames into outboxes and logs, mail to other shards, jobs to the store, timers.
 use super::conn::NONE;
 use super::connections::Outboxes;
+use super::conns::is_virtual;
+use super::deliver::Mark;
 use super::fanout::Lagging;
 use super::formats::FormatId;
 use super::mail::{Mail, Parting};
-use super::{Core, Departure};
+use super::{Core, Departure, engine};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Refusal;
 use crate::base::user::UserRef;
@@ -104,7 +106,10 @@ impl<P: Plane> Effects for Core<P> {
         let recovered = part.is_some_and(|snapshot| snapshot.recovered == Some(true));
         self.counters.recoveries.add(if recovered { Recovered::Yes } else { Recovered::No }, 1);
         let mut json = Vec::new();
-        self.native.resume_part(&mut json, room, part);
+        match to.request {
+            engine::RECOVERY_REQUEST => self.recovery_part(room, part, &mut json),
+            _ => self.native.resume_part(&mut json, room, part),
+        }
         match to.conn.shard == self.id {
             true => self.room_resumed(to.conn, &json),
             false => self.mesh.post(to.conn.shard, Mail::Resumed { to: to.conn, part: json.into() }),
@@ -199,6 +204,9 @@ impl<P: Plane> Core<P> {
             self.outbox(slot).extend_from_slice(frame);
             return;
         }
+        if is_virtual(slot) {
+            self.remember_private(slot, ws::payload(frame));
+        }
         if self.formats.get(kind.format()).is_stream() {
             return self.send_to_stream(slot, frame);
         }
@@ -213,7 +221,8 @@ impl<P: Plane> Core<P> {
     pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
         let Some(mut key) = self.fanout.find(room) else { return };
         if read_at_ns != 0 {
-            self.deliveries.marks.push(read_at_ns);
+            let from = self.fanout.rooms[key as usize].log.head();
+            self.deliveries.marks.push(Mark { room: key, from, read_at_ns });
         }
         loop {
             let next = self.fanout.sibling(key);
@@ -232,7 +241,8 @@ impl<P: Plane> Core<P> {
                 self.transcoded = bytes;
             }
             match next {
-                NONE => return,
+                // Who was closed for being slow may have been the last in the next one.
+                next if next == NONE || !self.fanout.rooms.contains(next as usize) => return,
                 next => key = next,
             }
         }
@@ -289,6 +299,9 @@ impl<P: Plane> Core<P> {
 
     pub(super) fn unsubscribe_here(&mut self, conn: ConnRef, room: &str) {
         if let Some(slot) = self.live(conn) {
+            if is_virtual(slot) {
+                self.forget_room(slot, room);
+            }
             self.fanout.unsubscribe(&mut self.conns[slot as usize].first_subscription, room);
         }
     }

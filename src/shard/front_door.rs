@@ -2,7 +2,9 @@
 //!
 //! Bounded before anything is believed: the number of connections, those not signed in, per address, the size of a head and the time
 //! for it (R-CONN-2). Whatever was counted is released again by `Place` unless the connection is opened.
+mod engine;
 mod events;
+mod polling;
 mod stream;
 
 use super::host::Hosted;
@@ -56,20 +58,38 @@ struct Place {
     addresses: Arc<Addresses>,
     /// The entry that counts the address, once it does.
     address: Option<u32>,
+    /// It serves a session that is counted, so it is nobody unknown any more.
+    is_vouched: bool,
 }
 
 impl Place {
     /// The connection counts from now on, and is released by its shard.
     fn keep(self) -> Option<u32> {
         let address = self.address;
-        std::mem::forget(self);
+        // Only the shares are dropped, not the count.
+        let place = std::mem::ManuallyDrop::new(self);
+        debug_assert!(place.address == address);
         address
+    }
+
+    fn vouch(&mut self) {
+        if !std::mem::replace(&mut self.is_vouched, true) {
+            self.totals.signed_in();
+        }
+    }
+
+    fn unvouch(&mut self) {
+        if std::mem::take(&mut self.is_vouched) {
+            self.totals.signing_in();
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.totals.signed_in();
+        if !self.is_vouched {
+            self.totals.signed_in();
+        }
         self.totals.closed();
         if let Some(entry) = self.address {
             self.addresses.release(entry);
@@ -114,16 +134,21 @@ pub(super) fn admit(tcp: TcpStream, is_tls: bool, peer: SocketAddr, shard: &Rc<H
 }
 
 fn place(door: &Door, config: &Config, peer: SocketAddr, now_ns: u64) -> Result<Place, TurnedAway> {
-    door.totals.admit(&config.limits, door.capacity).map_err(|full| match full {
-        super::totals::Full::Connections => turned_away(HandshakeRefusal::Connections, Failure::unavailable(5)),
-        super::totals::Full::Unauthenticated => turned_away(HandshakeRefusal::Unauthenticated, Failure::unavailable(1)),
-    })?;
-    let mut place = Place { totals: door.totals.clone(), addresses: door.addresses.clone(), address: None };
+    let mut place = count(door, config)?;
     // Behind a trusted proxy the address is in the head, which has not been read.
     if !door.trusted_proxies.iter().any(|network| network.contains(&peer.ip().to_canonical())) {
         count_address(&mut place, address_key(peer.ip()), now_ns)?;
     }
     Ok(place)
+}
+
+fn count(door: &Door, config: &Config) -> Result<Place, TurnedAway> {
+    door.totals.admit(&config.limits, door.capacity).map_err(|full| match full {
+        super::totals::Full::Connections => turned_away(HandshakeRefusal::Connections, Failure::unavailable(5)),
+        super::totals::Full::Unauthenticated => turned_away(HandshakeRefusal::Unauthenticated, Failure::unavailable(1)),
+    })?;
+    let (totals, addresses) = (door.totals.clone(), door.addresses.clone());
+    Ok(Place { totals, addresses, address: None, is_vouched: false })
 }
 
 fn count_address(place: &mut Place, key: u64, now_ns: u64) -> Result<(), TurnedAway> {
@@ -152,17 +177,35 @@ async fn greet(
 ) -> Greeted {
     let mut received = Vec::new();
     let deadline = Duration::from_millis(config.http.head_timeout_ms);
-    let read = monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await;
-    if let Some(outcome) = stream.outcome() {
-        shard.shard.borrow_mut().count_handshake(outcome);
+    let mut is_first = true;
+    let mut visitor = None;
+    // One request after the other, as long as they are polls.
+    loop {
+        let read = monoio::time::timeout(deadline, read_head(&mut stream, &mut received)).await;
+        if let Some(outcome) = stream.outcome().filter(|_| is_first) {
+            shard.shard.borrow_mut().count_handshake(outcome);
+        }
+        match read {
+            Ok(Ok(())) => {}
+            // The peer went away: there is nobody to tell.
+            Ok(Err(None)) => return Ok(()),
+            Ok(Err(Some(away))) => return Err((stream, away)),
+            // An answered connection that stays silent has done nothing wrong.
+            Err(_) if !is_first && received.is_empty() => return Ok(()),
+            Err(_) => return Err((stream, turned_away(HandshakeRefusal::HeadTimeout, Failure::head_timeout()))),
+        }
+        if !engine::is_asked(&received) {
+            break;
+        }
+        visitor.get_or_insert_with(|| engine::Visitor::new(shard));
+        let visit = engine::Visit { peer, accepted_at_ns, shard, door, config };
+        match engine::serve(stream, received, place, &visit).await? {
+            Some(next) => (stream, received, place) = next,
+            None => return Ok(()),
+        }
+        is_first = false;
     }
-    match read {
-        Ok(Ok(())) => {}
-        // The peer went away: there is nobody to tell.
-        Ok(Err(None)) => return Ok(()),
-        Ok(Err(Some(away))) => return Err((stream, away)),
-        Err(_) => return Err((stream, turned_away(HandshakeRefusal::HeadTimeout, Failure::head_timeout()))),
-    }
+    drop(visitor);
     let Ok(Some(head)) = parse_head(&received) else { return Ok(()) };
     let is_echo = door.is_dev && head.path() == "/echo";
     if head.path() != "/ws" && head.path() != events::PATH && !is_echo {
@@ -173,6 +216,7 @@ async fn greet(
         }
         return Ok(());
     }
+    place.unvouch();
     if place.address.is_none() {
         let client = client_address(peer.ip(), &head, &door.trusted_proxies);
         if let Err(away) = count_address(&mut place, address_key(client), accepted_at_ns) {
@@ -214,11 +258,15 @@ async fn greet(
 
 /// Reads until the head is complete. `None`: the peer closed.
 async fn read_head(stream: &mut Stream, received: &mut Vec<u8>) -> Result<(), Option<TurnedAway>> {
+    // What came behind an earlier request may be all of this one.
+    let mut is_read = !received.is_empty();
     loop {
-        stream.read(received).await.map_err(|error| match error {
-            ReadError::Gone => None,
-            ReadError::Tls => Some(turned_away(HandshakeRefusal::Tls, Failure::tls_required())),
-        })?;
+        if !std::mem::take(&mut is_read) {
+            stream.read(received).await.map_err(|error| match error {
+                ReadError::Gone => None,
+                ReadError::Tls => Some(turned_away(HandshakeRefusal::Tls, Failure::tls_required())),
+            })?;
+        }
         match parse_head(received) {
             Ok(Some(_)) => return Ok(()),
             Ok(None) if received.len() > limits::HTTP_HEAD_BYTES_MAX => {

@@ -37,6 +37,8 @@ pub struct Start {
     /// For TLS alone; None: there is no TLS, or `listener` speaks it.
     pub tls_listener: Option<TcpListener>,
     pub door: Door,
+    /// What `Prepared::run` gave at the end of an earlier process, of all shards: lost clients that may come back.
+    pub lost: Arc<str>,
 }
 
 /// Makes the shard's rings, so many, and the runtime's. Call it in the shard's own thread: a ring has one submitting thread for life.
@@ -49,24 +51,25 @@ pub fn prepare(options: &RingOptions, rings: u32) -> Result<(Prepared, Box<dyn W
 }
 
 impl Prepared {
-    /// Runs the shard until it is told to stop or has drained.
-    pub fn run(self, start: Start) -> io::Result<()> {
+    /// Runs the shard until it is told to stop or has drained. What it gives back holds secrets.
+    pub fn run(self, start: Start) -> io::Result<Vec<u8>> {
         let Prepared { rings, mut runtime, ready } = self;
         let mut closers = vec![start.listener.try_clone()?];
         closers.extend(start.tls_listener.as_ref().map(TcpListener::try_clone).transpose()?);
-        runtime.block_on(serve(rings, ready, start, closers));
+        let lost = runtime.block_on(serve(rings, ready, start, closers));
         // A drop would leak what is pending on the host's ring; the thread ends with the process.
         std::mem::forget(runtime);
-        Ok(())
+        Ok(lost)
     }
 }
 
-async fn serve(rings: Rings, ready: Ready, start: Start, closers: Vec<TcpListener>) {
-    let Start { parts, bell, listener, tls_listener, mut door } = start;
+async fn serve(rings: Rings, ready: Ready, start: Start, closers: Vec<TcpListener>) -> Vec<u8> {
+    let Start { parts, bell, listener, tls_listener, mut door, lost } = start;
     let kick = rings.waker();
     let shard = Rc::new(Hosted { shard: RefCell::new(Shard::new(rings, parts)), kick });
     let is_tls = door.acceptor.is_some() && tls_listener.is_none();
     shard.shard.borrow_mut().set_acceptor(door.acceptor.take());
+    shard.shard.borrow_mut().restore_lost(&lost);
     let door = Rc::new(door);
     monoio::spawn(accept(listener, is_tls, shard.clone(), door.clone()));
     if let Some(listener) = tls_listener {
@@ -79,7 +82,7 @@ async fn serve(rings: Rings, ready: Ready, start: Start, closers: Vec<TcpListene
     loop {
         let is_busy = shard.shard.borrow_mut().turn();
         if shard.shard.borrow().is_stopped() {
-            break;
+            return shard.shard.borrow_mut().lost();
         }
         if is_accepting && shard.shard.borrow().is_leaving() {
             is_accepting = false;
@@ -89,7 +92,8 @@ async fn serve(rings: Rings, ready: Ready, start: Start, closers: Vec<TcpListene
             }
         }
         in_a_row += 1;
-        if is_busy && in_a_row < TURNS_MAX {
+        // A turn that has left members of a room waiting was a long one.
+        if is_busy && in_a_row < TURNS_MAX && !shard.shard.borrow().is_half_way() {
             continue;
         }
         in_a_row = 0;

@@ -7,6 +7,7 @@
 //! at what happened meanwhile and is set anew, so a heartbeat costs one store and a busy connection no timer work.
 use super::Core;
 use super::conn::{NONE, Stage, flag};
+use super::conns::is_virtual;
 use crate::base::close::CloseCode;
 use crate::limits::TICK_MS;
 use crate::plane::{Plane, Slot};
@@ -104,19 +105,27 @@ impl<P: Plane> Core<P> {
                 next = (deadline, due);
             }
         };
-        if conn.has(flag::BLOCKED) && conn.active != NONE {
+        // What a virtual connection waits for is its transport, whose own deadlines are kept where that is.
+        if conn.has(flag::BLOCKED) && conn.active != NONE && !is_virtual(slot) {
             let since = self.actives[conn.active as usize].blocked_since;
             let due = if conn.is_live() { Due::Close(CloseCode::SlowConsumer) } else { Due::Finish };
             consider(since, settings.write_timeout, due);
         }
         match conn.stage {
             Stage::Free | Stage::Closed | Stage::Echo => {}
+            // Its session is what pings. A WebSocket that is still on trial has its time for it.
+            Stage::Carrier if self.is_candidate(slot) => {
+                consider(conn.spoke, settings.upgrade_timeout, Due::Close(CloseCode::Normal))
+            }
+            Stage::Carrier => {}
             Stage::Closing | Stage::Lingering => consider(conn.spoke, settings.close_timeout, Due::Finish),
             Stage::Greeting | Stage::SigningIn => {
                 consider(conn.spoke, settings.auth_timeout, Due::Close(CloseCode::TokenRequired))
             }
             Stage::Open => {
                 match conn.has(flag::PINGED) {
+                    // The pongs of its session count as messages (product section 3.1).
+                    _ if is_virtual(slot) => {}
                     false => consider(conn.heard, settings.ping_interval, Due::Ping),
                     true => consider(
                         conn.heard,
@@ -124,7 +133,7 @@ impl<P: Plane> Core<P> {
                         Due::Close(CloseCode::NoPong),
                     ),
                 }
-                if !self.is_stream(slot) {
+                if !is_virtual(slot) && !self.is_stream(slot) {
                     consider(conn.spoke, settings.stale, Due::Close(CloseCode::Stale));
                 }
                 let expires_ms = u64::from(conn.expires_at_s) * 1000;

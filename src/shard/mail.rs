@@ -5,6 +5,7 @@
 //! counted; what must not be lost waits in the sender's backlog, in order.
 use super::UnknownKey;
 use super::charge::Budget;
+use super::engine::{Answer, Asked, Claim, Recovered, Remembered, Reply, Upgrade};
 use crate::auth::Verifier;
 use crate::base::user::{GlobalRole, UserRef};
 use crate::config::Config;
@@ -14,6 +15,7 @@ use crate::rooms::event::Status;
 use crate::store::port::Done;
 use crate::telemetry::ShardReport;
 use crate::tls::Acceptor;
+use crate::wire::engineio::Sid;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -107,6 +109,21 @@ pub enum Mail {
         conn: ConnRef,
         session: Ulid,
     },
+
+    // --- about engine sessions (`engine`), between a front door, a session's shard and the shard of a pid.
+    /// A polling request for a session of another shard. Full: the front door answers 503.
+    EngineAsk(Box<Asked>),
+    /// Its answer. Never lost.
+    EngineAnswer(Box<(Reply, Answer)>),
+    /// A WebSocket that wants to take over a session of another shard. Full: the front door answers 503.
+    EngineUpgrade(Box<Upgrade>),
+    /// Somebody wants what a pid stands for, and the answer. Never lost: a client's CONNECT waits for it.
+    EngineClaim(Box<Claim>),
+    EngineRecovered(Box<Recovered>),
+    /// This connection's client has come back elsewhere. Never lost.
+    EngineYield(ConnRef),
+    /// What a lost connection leaves; none if there is nothing to recover. Never lost.
+    EngineKeep(Box<(Sid, Option<Remembered>)>),
 
     // --- from the store, the services and boot. The sender waits and tries again.
     Stored(Vec<Done>),

@@ -12,9 +12,11 @@ mod charge;
 mod commands;
 mod conn;
 mod connections;
+mod conns;
 mod deliver;
 mod drain;
 mod effects;
+mod engine;
 pub mod fanout;
 pub mod formats;
 mod front_door;
@@ -23,6 +25,7 @@ mod liveness;
 mod log;
 pub mod mail;
 pub mod mesh;
+mod pass;
 mod post;
 mod receive;
 mod records;
@@ -31,7 +34,9 @@ mod room_timers;
 mod settings;
 mod sign_in;
 mod streams;
+mod subscription;
 mod totals;
+mod trim;
 mod turn;
 mod users;
 pub mod wheel;
@@ -52,7 +57,9 @@ use crate::wire::ws::{Deflater, FrameBuffer, Inflater};
 pub use addresses::{Addresses, Refused};
 use connections::BufferPool;
 pub use connections::Opening;
+use conns::{Conns, Timers};
 use deliver::Deliveries;
+use engine::Engines;
 use fanout::Fanout;
 use formats::Formats;
 pub use front_door::Door;
@@ -66,7 +73,6 @@ use std::sync::Arc;
 use streams::Streams;
 pub use totals::Totals;
 use users::Users;
-use wheel::Wheel;
 
 /// Called with the `kid` of a token whose key is not known; must not block.
 pub type UnknownKey = Arc<dyn Fn(Option<&str>) + Send + Sync>;
@@ -122,16 +128,18 @@ struct Core<P: Plane> {
     inflated: Vec<u8>,
     ids: UlidSource,
 
-    /// By the plane's slot.
-    conns: Vec<conn::Conn>,
+    /// By slot.
+    conns: Conns,
     actives: Slab<conn::Active>,
+    /// Most side records in a turn since the last look (`trim`).
+    actives_peak: usize,
     buffers: BufferPool,
     /// Connections whose slot was not released yet.
     open: u64,
     /// Connections whose side record stays until its buckets are full again, looked at in each tick.
     cooling: Vec<Slot>,
     /// One timer per connection; the key is its slot.
-    wheel: Wheel,
+    wheel: Timers,
     expired: Vec<u32>,
     fanout: Fanout,
     streams: Streams,
@@ -140,6 +148,7 @@ struct Core<P: Plane> {
     /// TLS sessions.
     secured: records::Secured,
     users: Users,
+    engines: Engines,
     addresses: Arc<Addresses>,
     totals: Arc<Totals>,
 
@@ -181,6 +190,7 @@ impl<P: Plane> Shard<P> {
         let settings = Settings::from(&*parts.config);
         let ws = &parts.config.ws;
         let deflater = Deflater::new(ws.deflate_level as u32, ws.deflate_min_bytes as usize);
+        let users = Users::new((&*parts.config).into());
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
             rooms: Rooms::new(parts.id, (&*parts.config).into()),
@@ -208,20 +218,22 @@ impl<P: Plane> Shard<P> {
                 inflater: Inflater::default(),
                 inflated: Vec::new(),
                 ids: parts.ids,
-                conns: Vec::with_capacity(capacity),
+                conns: Conns::new(capacity),
                 actives: Slab::new(),
+                actives_peak: 0,
                 buffers: BufferPool::default(),
                 open: 0,
                 cooling: Vec::new(),
-                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
-                wheel: Wheel::new(512, capacity),
+                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring. Others are looked at each 51 s.
+                wheel: Timers::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
                 streams: Streams::default(),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
                 secured: records::Secured::default(),
-                users: Users::default(),
+                users,
+                engines: Engines::default(),
                 addresses: parts.addresses,
                 totals: parts.totals,
                 mesh: parts.mesh,
@@ -300,6 +312,10 @@ impl<P: Plane> Shard<P> {
 impl<P: Plane> Core<P> {
     /// Something is left for `settle_rooms`.
     fn has_unsettled(&self) -> bool {
-        !(self.retries.is_empty() && self.parking.is_empty() && self.departures.is_empty() && self.admitted.is_empty())
+        !(self.retries.is_empty()
+            && self.parking.is_empty()
+            && self.departures.is_empty()
+            && self.admitted.is_empty()
+            && self.engines.resumes.is_empty())
     }
 }

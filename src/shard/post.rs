@@ -24,6 +24,11 @@ impl Parked {
     /// is a few hundred. More: refused as `overloaded`.
     const MAX: usize = 65_536;
 
+    /// Gives back room that was needed for more rooms at a time.
+    pub fn trim(&mut self) {
+        self.rooms.shrink_to(self.rooms.len());
+    }
+
     /// Commands that wait.
     pub fn len(&self) -> usize {
         self.count
@@ -69,6 +74,13 @@ impl<P: Plane> Shard<P> {
             Mail::SignOut { conn, user } => core.users.sign_out(conn, &user, core.now.mono_ns),
             Mail::EndSession { user, session, except } => core.pass_on_end_session(&user, session, except),
             Mail::CloseSession { conn, session } => core.close_session(conn, session),
+            Mail::EngineAsk(asked) => self.engine_asked(*asked),
+            Mail::EngineAnswer(answer) => core.engine_answered(answer.0, answer.1),
+            Mail::EngineUpgrade(upgrade) => self.engine_upgraded(*upgrade),
+            Mail::EngineClaim(claim) => core.claimed(claim),
+            Mail::EngineRecovered(recovered) => core.recovered(*recovered),
+            Mail::EngineYield(conn) => core.yield_to_claim(conn),
+            Mail::EngineKeep(kept) => core.deposited(kept.0, kept.1),
             Mail::Stored(finished) => {
                 for done in finished {
                     self.core.jobs_in_flight = self.core.jobs_in_flight.saturating_sub(1);
@@ -83,6 +95,7 @@ impl<P: Plane> Shard<P> {
             }
             Mail::Config(config) => {
                 core.settings = (&*config).into();
+                core.users.rates = (&*config).into();
                 core.native.expose_email = core.settings.expose_email;
                 let keys = core.verifier.keys().clone();
                 core.verifier = Arc::new(Verifier::new((&config.auth).into(), keys));
@@ -145,6 +158,8 @@ impl<P: Plane> Shard<P> {
                 self.retry(room_key);
             } else if let Some(departure) = self.core.departures.pop() {
                 self.depart(departure);
+            } else if let Some(mail) = self.core.engines.resumes.pop() {
+                self.execute_or_park(mail);
             } else if !self.core.admitted.is_empty() {
                 self.take_up_held();
             } else {

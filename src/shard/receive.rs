@@ -90,6 +90,14 @@ impl<P: Plane> Shard<P> {
             Item::Binary(place) if stage == Stage::Echo => {
                 core.echo(slot, Opcode::Binary, place.bytes(input, assembly))
             }
+            Item::Text(place) if stage == Stage::Carrier => {
+                self.carrier_text(slot, place.bytes(input, assembly));
+                assembly.clear();
+            }
+            Item::Binary(place) if stage == Stage::Carrier => {
+                self.carrier_binary(slot, place.bytes(input, assembly));
+                assembly.clear();
+            }
             Item::Text(Place::Input(range)) => {
                 core.spoke(slot);
                 let len = range.len();
@@ -144,7 +152,7 @@ impl<P: Plane> Shard<P> {
 
 impl<P: Plane> Core<P> {
     /// A message is a sign of life. Before sign-in it is not: talking buys no time to bring a token (R-AUTH-1).
-    fn spoke(&mut self, slot: Slot) {
+    pub(super) fn spoke(&mut self, slot: Slot) {
         let conn = &mut self.conns[slot as usize];
         if conn.stage == Stage::Open {
             let fallen = self.tick.wrapping_sub(conn.spoke).saturating_mul(self.settings.flood.per_tick);
@@ -156,6 +164,7 @@ impl<P: Plane> Core<P> {
     /// Smaller before sign-in (R-AUTH-1).
     fn message_bytes_max(&self, slot: Slot) -> usize {
         match self.conns[slot as usize].stage {
+            Stage::Carrier => self.settings.sio.packet_bytes_max,
             Stage::Greeting => self.settings.message_bytes_max.min(limits::UNAUTHENTICATED_MESSAGE_BYTES_MAX),
             _ => self.settings.message_bytes_max,
         }

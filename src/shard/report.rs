@@ -13,6 +13,10 @@ pub struct Residue {
     pub streams: usize,
     pub local_rooms: usize,
     pub connection_timers: usize,
+    pub engine_sessions: usize,
+    pub virtual_connections: usize,
+    pub exchanges: usize,
+    pub recoveries: usize,
     pub room_rows: usize,
     pub room_timers: usize,
     pub users: usize,
@@ -46,7 +50,7 @@ impl<P: Plane> Shard<P> {
             0 => 0,
             // What was not taken at once waits with a blocked connection.
             _ => (0..)
-                .zip(&core.conns)
+                .zip(core.conns.iter())
                 .filter(|(_, conn)| conn.has(flag::BLOCKED))
                 .map(|(slot, _)| core.secured.unsent(slot))
                 .sum(),
@@ -63,12 +67,12 @@ impl<P: Plane> Shard<P> {
             shard: core.id,
             counters: core.counters.clone(),
             histograms: core.histograms.clone(),
-            connections: core.open,
+            connections: core.open + core.engines.polling_count(),
             unauthenticated: core.conns.iter().filter(|conn| is_unauthenticated(conn.stage)).count() as u64,
             users: core.users.connected() as u64,
             rooms_in_memory: rooms.rooms as u64,
             rooms_top: rooms.top.into_iter().map(|(room, sessions)| (room.to_string(), sessions)).collect(),
-            queue_bytes: (private + sealed) as u64 + unread,
+            queue_bytes: (private + sealed) as u64 + unread + core.fanout.unoffered_bytes(),
             log_bytes: core.fanout.pool.bytes_in_use() as u64,
             tls_sessions: core.secured.len() as u64,
             certificate_ends_s: core.secured.acceptor.as_ref().map(|acceptor| acceptor.validity.not_after_s),
@@ -85,7 +89,11 @@ impl<P: Plane> Shard<P> {
             subscriptions: core.fanout.subscriptions.len(),
             streams: core.streams.len(),
             local_rooms: core.fanout.rooms.len(),
-            connection_timers: core.wheel.len(),
+            connection_timers: core.wheel.len() + core.engines.timers.len(),
+            engine_sessions: core.engines.sessions.len(),
+            virtual_connections: core.conns.virtual_count(),
+            exchanges: core.engines.exchanges.len(),
+            recoveries: core.engines.recoveries.len(),
             room_rows: self.rooms.row_count(),
             room_timers: core.room_timers.len(),
             users: core.users.len(),
@@ -94,6 +102,11 @@ impl<P: Plane> Shard<P> {
             waiting_mail: core.mesh.waiting(),
             tls_sessions: core.secured.len(),
         }
+    }
+
+    /// For simulation and tests: how many members may be looked at in a turn, instead of `limits::OFFERS_PER_TURN`.
+    pub fn set_offers_per_turn(&mut self, count: usize) {
+        self.core.deliveries.offers.per_turn = count.max(1);
     }
 
     /// Connections that hold a side record: in simulation and tests, idle ones must not.

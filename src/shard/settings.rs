@@ -3,6 +3,7 @@ use super::liveness::ticks;
 use crate::base::rate::Rate;
 use crate::config::Config;
 use crate::limits;
+use crate::session::socketio;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -29,6 +30,10 @@ pub struct Settings {
     pub drain_interval: u32,
     pub drain_deadline: u32,
     pub retry_max_ms: u64,
+    pub sio: socketio::Settings,
+    pub upgrade_timeout: u32,
+    /// Ticks; 0 = recovery is off.
+    pub recovery_ticks: u32,
 }
 
 /// When a connection's messages are a flood: ten times `limits.commands` (R-CHAT-5).
@@ -82,6 +87,16 @@ impl From<&Config> for Settings {
             drain_interval: ticks(config.drain.interval_ms).max(1),
             drain_deadline: ticks(config.drain.deadline_ms),
             retry_max_ms: config.drain.retry_max_ms,
+            sio: socketio::Settings {
+                namespaces: config.sio.namespaces.iter().map(|name| name.as_str().into()).collect(),
+                ping_interval_ms: config.sio.ping_interval_ms,
+                ping_timeout_ms: config.sio.ping_timeout_ms,
+                connect_timeout_ms: config.sio.connect_timeout_ms,
+                packet_bytes_max: config.sio.max_payload_bytes as usize,
+                app_events: config.sio.app_events,
+            },
+            upgrade_timeout: ticks(config.sio.upgrade_timeout_ms),
+            recovery_ticks: ticks(config.sio.recovery_ms),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a token to a user: verification here, admission by the user's home shard, and the session's begin, refresh and end.
 use super::Core;
 use super::conn::Stage;
+use super::conns::is_virtual;
 use super::mail::Mail;
 use crate::auth::{AuthError, Identity};
 use crate::base::close::CloseCode;
@@ -94,22 +95,33 @@ impl<P: Plane> Core<P> {
         record.user = Some(user.clone());
         record.set_session(session);
         record.spoke = self.tick;
-        let expires_at_ms = u64::from(record.expires_at_s) * 1000;
         self.totals.signed_in();
         self.counters.signed_in += 1;
+        if is_virtual(slot) {
+            return self.virtual_admitted(slot);
+        }
+        let resume_token = self.resume_token(&user, session);
+        self.greet(slot, &resume_token);
+    }
+
+    /// Tells a connection that it is signed in, and who it is.
+    pub(super) fn greet(&mut self, slot: Slot, resume_token: &str) {
+        let conn = self.conn_ref(slot);
+        let record = &self.conns[slot as usize];
+        let (Some(user), session) = (record.user.clone(), record.session()) else { return };
+        let expires_at_ms = u64::from(record.expires_at_s) * 1000;
         if let Some(request) = self.active(slot).auth_request.take() {
             self.send_private(slot, |native, out, stamp| {
                 native.signed_in(out, stamp, &request, user.id(), expires_at_ms)
             });
         }
-        let resume_token = self.resume_token(&user, session);
         let heartbeat_ms = self.settings.heartbeat_ms;
         self.send_private(slot, |native, out, stamp| {
             let ready = Ready {
                 // A fresh session and its first connection share a ULID: the record keeps only one.
                 connection_id: session,
                 session_id: session,
-                resume_token: &resume_token,
+                resume_token,
                 user_id: user.id(),
                 expires_at_ms,
                 heartbeat_ms,

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Totals {
     connections: AtomicU64,
     unauthenticated: AtomicU64,
+    /// Shards on which a drain has left nothing.
+    drained: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,11 @@ impl Totals {
         Ok(())
     }
 
+    /// A further connection without a user, on a transport that is counted already.
+    pub fn signing_in(&self) {
+        self.unauthenticated.fetch_add(1, Relaxed);
+    }
+
     /// It is a user's now, or will never be.
     pub fn signed_in(&self) {
         self.unauthenticated.fetch_sub(1, Relaxed);
@@ -41,6 +48,16 @@ impl Totals {
 
     pub fn closed(&self) {
         self.connections.fetch_sub(1, Relaxed);
+    }
+
+    /// A drain has left nothing on one more shard.
+    pub fn drained(&self) {
+        self.drained.fetch_add(1, Relaxed);
+    }
+
+    /// On how many shards a drain has left nothing.
+    pub fn drained_shards(&self) -> u64 {
+        self.drained.load(Relaxed)
     }
 
     pub fn connections(&self) -> u64 {

@@ -2,7 +2,9 @@
 //!
 //! A shard adds to its own `Counters` (`counters.accepted += 1`, `counters.dropped.add(DropReason::Gone, 1)`): plain
 //! memory of about 1.5 KiB. A reader merges copies.
-use super::labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Label, Recovered, TlsFailure, TlsHandshake};
+use super::labels::{
+    AuthFailure, DropReason, Ending, EngineEnd, HandshakeRefusal, Label, Recovered, TlsFailure, TlsHandshake,
+};
 use crate::base::close::CloseCode;
 use crate::base::refusal::Code;
 use std::borrow::Cow;
@@ -59,6 +61,10 @@ impl Named {
         }
     }
 
+    fn samples(&self) -> Vec<(Cow<'static, str>, u64)> {
+        self.0.iter().map(|(name, count)| (Cow::Borrowed(*name), *count)).collect()
+    }
+
     pub fn get(&self, name: &str) -> u64 {
         self.0.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
     }
@@ -84,13 +90,13 @@ pub struct Family {
 macro_rules! counters {
     (plain { $($field:ident $name:literal $help:literal;)* }
      labelled { $($lfield:ident: $Label:ident $lname:literal $lhelp:literal;)* }
-     named { $nfield:ident $nname:literal $nhelp:literal; }) => {
+     named { $($nfield:ident $nname:literal $nhelp:literal;)* }) => {
         /// All counters of one shard.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $(#[doc = $help] pub $field: u64,)*
             $(#[doc = $lhelp] pub $lfield: PerLabel<$Label, { <$Label as Label>::ALL.len() }>,)*
-            #[doc = $nhelp] pub $nfield: Named,
+            $(#[doc = $nhelp] pub $nfield: Named,)*
         }
 
         impl Counters {
@@ -98,20 +104,20 @@ macro_rules! counters {
             pub const TABLE: &'static [Info] = &[
                 $(Info { name: $name, help: $help, label: None },)*
                 $(Info { name: $lname, help: $lhelp, label: Some(<$Label as Label>::KEY) },)*
-                Info { name: $nname, help: $nhelp, label: Some(Named::KEY) },
+                $(Info { name: $nname, help: $nhelp, label: Some(Named::KEY) },)*
             ];
 
             /// Adds another shard's counts.
             pub fn merge(&mut self, other: &Counters) {
                 $(self.$field += other.$field;)*
                 $(self.$lfield.merge(&other.$lfield);)*
-                other.$nfield.0.iter().for_each(|(name, count)| self.$nfield.add(name, *count));
+                $(other.$nfield.0.iter().for_each(|(name, count)| self.$nfield.add(name, *count));)*
             }
 
             /// Everything there is to export, one entry per line of the table.
             pub fn families(&self) -> Vec<Family> {
-                let named = self.$nfield.0.iter().map(|(name, count)| (Cow::Borrowed(*name), *count)).collect();
-                let samples = [$(vec![(Cow::Borrowed(""), self.$field)],)* $(self.$lfield.samples(),)* named];
+                let samples =
+                    [$(vec![(Cow::Borrowed(""), self.$field)],)* $(self.$lfield.samples(),)* $(self.$nfield.samples(),)*];
                 Self::TABLE.iter().zip(samples).map(|(info, samples)| Family { info, samples }).collect()
             }
         }
@@ -143,8 +149,13 @@ counters! {
         rate_limited "throng_rate_limited_total" "Commands over a rate limit";
         tls_record_faults "throng_tls_record_faults_total" "TLS connections ended because of a record that was wrong, or of an alert";
         pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence, and comments on event streams";
+        turns_half_way "throng_turns_half_way_total" "Turns that left members of a large room for the next, to be offered its frames";
         mesh_sent "throng_mesh_messages_sent_total" "Messages to other shards";
         mesh_received "throng_mesh_messages_received_total" "Messages from other shards";
+        engine_opened "throng_engine_sessions_total" "Engine.IO sessions opened";
+        engine_upgraded "throng_engine_upgrades_total" "Engine.IO sessions that moved from polling to a WebSocket";
+        engine_recovered "throng_engine_recoveries_total" "Lost Socket.IO connections taken up with all that was missed";
+        engine_recoveries_failed "throng_engine_recoveries_failed_total" "Recoveries begun that a room could not complete";
         plane_enters "throng_plane_enters_total" "System calls into the ring";
         plane_receives "throng_plane_receives_total" "Receive completions";
         plane_out_of_buffers "throng_plane_out_of_buffers_total" "Receives stopped because the shard had no buffer left";
@@ -165,9 +176,11 @@ counters! {
         ws_errors: CloseCode "throng_websocket_errors_total" "Violations of the WebSocket protocol, by the code they were closed with";
         recoveries: Recovered "throng_recoveries_total" "Recoveries by position";
         dropped: DropReason "throng_drops_total" "Everything that was not delivered or not taken on";
+        engine_ended: EngineEnd "throng_engine_sessions_ended_total" "Engine.IO sessions ended";
     }
     named {
         domain "throng_domain_events_total" "What rooms report by constant names";
+        engine_refused "throng_engine_requests_refused_total" "Engine.IO requests answered with an error, by constant names";
     }
 }
 

@@ -54,6 +54,9 @@ labels! {
         StoreQueueFull "store_queue_full" "Command refused as overloaded: the queue of the store was full";
         ParkedFull "parked_full" "Command refused as overloaded: too many already wait for the same room";
         Gone "gone" "Event or answer for a connection that had ended meanwhile";
+        MailboxFullEngine "mailbox_full_engine" "Engine.IO request not passed to its session's shard, whose mailbox was full: HTTP 503";
+        RecoveryExpired "recovery_expired" "State of a lost Socket.IO client that did not come back within `sio.recovery_ms`";
+        RecoveryFull "recovery_full" "State of a lost Socket.IO client given up early: too many are kept on one shard";
         StreamInput "stream_input" "Bytes from the client of an event stream: thrown away";
         Leaving "leaving" "Client message that came after `server_closing`: not taken up";
     }
@@ -117,6 +120,19 @@ labels! {
         Conflicting "conflicting" "Differing tokens, or one in a place that is not allowed";
         ResumeToken "resume_token" "A resume token that does not hold";
         Other "other" "None of these";
+    }
+
+    /// Why an Engine.IO session ended.
+    EngineEnd "reason" {
+        ClientClosed "client_closed" "The client sent the close packet";
+        TransportClosed "transport_closed" "Its WebSocket was closed in order";
+        TransportError "transport_error" "Its WebSocket or poll was lost, or a request was of a kind that ends it";
+        Overlap "overlap" "Two GETs or two POSTs at once";
+        PingTimeout "ping_timeout" "No pong within `sio.ping_timeout_ms`";
+        ParseError "parse_error" "Packets that break the protocol";
+        NoNamespace "no_namespace" "No namespace was joined within `sio.connect_timeout_ms`";
+        Server "server" "Closed with a code after which the client comes back: drain, too slow, flood";
+        Replaced "replaced" "The client came back on another connection and took up its state";
     }
 
     /// How a recovery by position ended (R-REC-1).
@@ -243,6 +259,7 @@ mod tests {
         check::<TlsHandshake>();
         check::<TlsFailure>();
         check::<Recovered>();
+        check::<EngineEnd>();
         check::<Ending>();
         check::<CloseCode>();
         check::<Code>();

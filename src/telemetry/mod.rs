@@ -10,5 +10,5 @@ pub mod report;
 
 pub use counters::Counters;
 pub use histograms::ShardHistograms;
-pub use labels::{AuthFailure, DropReason, Ending, HandshakeRefusal, Recovered, TlsFailure, TlsHandshake};
+pub use labels::{AuthFailure, DropReason, Ending, EngineEnd, HandshakeRefusal, Recovered, TlsFailure, TlsHandshake};
 pub use report::{ShardReport, StoreReport};

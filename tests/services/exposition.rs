@@ -1,7 +1,7 @@
 //! `/metrics` against the rules of the text format, by a parser that forgives nothing, and against its documentation.
 use crate::support::*;
 use std::collections::{BTreeMap, HashSet};
-use throng::telemetry::labels::{AuthFailure, DropReason, HandshakeRefusal, TlsFailure, TlsHandshake};
+use throng::telemetry::labels::{AuthFailure, DropReason, EngineEnd, HandshakeRefusal, TlsFailure, TlsHandshake};
 
 /// Name, labels in order, value.
 type Sample = (String, Vec<(String, String)>, f64);
@@ -232,6 +232,7 @@ fn every_family_and_every_label_value_is_documented() {
         TlsHandshake::MEANINGS,
         TlsFailure::MEANINGS,
         AuthFailure::MEANINGS,
+        EngineEnd::MEANINGS,
     ];
     for meanings in all {
         let rows: String = meanings.iter().map(|(text, meaning)| format!("| `{text}` | {meaning} |\n")).collect();

@@ -85,6 +85,7 @@ pub fn shard_report(shard: u16) -> ShardReport {
     report.counters.closed.add(Ending::Code(CloseCode::SlowConsumer), 2);
     report.counters.dropped.add(DropReason::LiveLagging, 3);
     report.counters.domain.add("typing_expired", 1);
+    report.counters.engine_refused.add("unknown_sid", 1);
     report.histograms.broadcast.saturating_record_n(80_000, 4);
     report.histograms.turn.saturating_record(2_000_000 * (number + 1));
     report

@@ -29,7 +29,7 @@ impl Response {
         error["code"].as_str().unwrap().to_string()
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Response {
+    pub fn parse(bytes: &[u8]) -> Response {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);

@@ -4,6 +4,7 @@
 //! (product section 3.3). Waiting ends by a message or by a generous timeout, never by a guess at how long something takes.
 #![allow(dead_code, reason = "each test file uses its part")]
 mod client;
+mod engine;
 mod errors;
 mod http;
 mod tls;
@@ -12,6 +13,7 @@ mod tokens;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use {
     client::{Client, frame, text_frame},
+    engine::{EIO, Http, Packets, Socket, polling},
     errors::check_error,
     http::{Response, upgrade_request},
     tls::{Certificate, Tls, free_port, secure},
@@ -79,6 +81,17 @@ impl Server {
     /// Kills the server (SIGKILL) and starts another one on the same data and port.
     pub fn restart(&mut self) {
         self.process.kill().unwrap();
+        self.start_again();
+    }
+
+    /// The same, in order: SIGTERM, and a wait for its end.
+    pub fn restart_in_order(&mut self) {
+        self.signal("-TERM");
+        assert_eq!(self.process.wait().unwrap().code(), Some(0));
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
         self.process.wait().unwrap();
         self.check_log();
         // The kernel gives the killed process's rings back after its end, and the listener with them: the port is free a little later.

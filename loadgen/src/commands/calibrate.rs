@@ -8,6 +8,7 @@ use crate::engine::Control;
 use crate::machine;
 use crate::result::RunResult;
 use crate::scenario::Scenario;
+use crate::wire::Dialect;
 use std::io::Write as _;
 use std::process::exit;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub fn calibrate(args: &CapacityCommand) -> Result<Exit, Failure> {
     let control = Arc::new(Control::default());
     let fresh = Fresh {
         program: args.server.clone(),
+        protocol: Dialect::Native,
         cores: args.cores.cores().map_err(Failure::Usage)?,
         workers: args.workers,
         seed: args.seed,

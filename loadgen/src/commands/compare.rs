@@ -4,7 +4,7 @@
 //! skipped with a word. The exit code is that of the targets (`vs.bun.cpu_ratio` and the like) over Throng's last valid run.
 use super::fresh::Fresh;
 use super::interrupt::Interrupt;
-use super::{Exit, Failure, command_line};
+use super::{Exit, Failure, command_line, speakable};
 use crate::cli::CompareArgs;
 use crate::engine::Control;
 use crate::machine;
@@ -15,6 +15,7 @@ use crate::result::{Outcome, RunResult};
 use crate::scenario::Scenario;
 use crate::scenario::load::load;
 use crate::verdict::{self, Targets};
+use crate::wire::Dialect;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +25,7 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     if args.include_self {
         scenario.traffic.iter_mut().for_each(|line| line.include_self = line.kind == crate::scenario::Kind::Live);
     }
+    speakable(args.protocol, &scenario)?;
     let (programs, skipped) = find(&args.peers, &scenario);
     skipped.iter().for_each(|note| eprintln!("throng-loadgen: {note}"));
     if programs.is_empty() {
@@ -32,6 +34,7 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     let control = Arc::new(Control::default());
     let fresh = Fresh {
         program: args.server.clone(),
+        protocol: args.protocol,
         cores: args.cores.cores().map_err(Failure::Usage)?,
         workers: args.workers,
         seed: args.scenario.seed,
@@ -60,6 +63,7 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     });
     let mut compared = compare_sides(&sides);
     compared.notes.extend(skipped);
+    compared.notes.extend(spoken(args.protocol));
     println!("{}", compared.table());
     if let Some(folder) = &args.out {
         let page = page(&scenario, started_at, &fresh.command, args.rounds, &sides, &compared);
@@ -67,6 +71,11 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
         println!("{}", folder.display());
     }
     Ok(exit(&sides, &compared, fresh.targets.as_ref()))
+}
+
+/// What a reader has to know of Throng's side.
+fn spoken(protocol: Dialect) -> Option<String> {
+    (protocol != Dialect::Native).then(|| format!("Throng was spoken to by --protocol {}", protocol.name()))
 }
 
 /// Programs of the peers that can run, and why the others cannot.

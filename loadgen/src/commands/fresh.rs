@@ -8,6 +8,7 @@ use crate::result::RunResult;
 use crate::scenario::Scenario;
 use crate::server::{Cores, Launch, Running, ServerError, Target, launch};
 use crate::verdict::Targets;
+use crate::wire::Dialect;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,8 @@ use std::sync::atomic::Ordering;
 pub struct Fresh {
     /// Throng's program; `None`: the one beside ours.
     pub program: Option<PathBuf>,
+    /// What is spoken to Throng.
+    pub protocol: Dialect,
     pub cores: Cores,
     pub workers: Option<u32>,
     pub seed: u64,
@@ -89,6 +92,7 @@ impl Fresh {
     fn options(&self, scenario: &Scenario) -> Launch {
         Launch {
             program: self.program.clone(),
+            dialect: self.protocol,
             connections: scenario.connections + scenario.slow_readers.map_or(0, |slow| slow.count),
             settings: scenario.server.clone(),
             cores: self.cores.server.clone(),

@@ -27,8 +27,10 @@ pub mod run;
 
 use crate::result::Outcome;
 use crate::scenario::load::LoadError;
+use crate::scenario::{Kind, Scenario};
 use crate::server::ServerError;
 use crate::verdict::TargetsError;
+use crate::wire::Dialect;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -116,6 +118,18 @@ impl From<ServerError> for Failure {
 impl From<TargetsError> for Failure {
     fn from(error: TargetsError) -> Failure {
         Failure::Usage(error.to_string())
+    }
+}
+
+/// Whether the load can say in this protocol what the scenario asks for.
+fn speakable(protocol: Dialect, scenario: &Scenario) -> Result<(), Failure> {
+    match scenario.traffic.iter().any(|line| line.kind == Kind::Durable) && !protocol.is_durable() {
+        true => Err(Failure::Usage(format!(
+            "{} has durable messages, which this program does not send by --protocol {}",
+            scenario.name,
+            protocol.name()
+        ))),
+        false => Ok(()),
     }
 }
 

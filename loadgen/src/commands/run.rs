@@ -4,7 +4,7 @@
 //! started has ended before anything is printed, on every way out.
 use super::fresh::Fresh;
 use super::interrupt::Interrupt;
-use super::{Exit, Failure, command_line};
+use super::{Exit, Failure, command_line, speakable};
 use crate::cli::RunArgs;
 use crate::engine::Control;
 use crate::report;
@@ -16,9 +16,11 @@ use std::sync::Arc;
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let scenario = load(&args.scenario.scenario, &args.scenario.adjust())?;
+    speakable(args.protocol, &scenario)?;
     let control = Arc::new(Control::default());
     let fresh = Fresh {
         program: args.server.clone(),
+        protocol: args.protocol,
         cores: args.cores.cores().map_err(Failure::Usage)?,
         workers: args.workers,
         seed: args.scenario.seed,
@@ -35,6 +37,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
         Some(url) => {
             let target = attach(&Attach {
                 url: url.clone(),
+                dialect: args.protocol,
                 secret_file: args.secret_file.clone(),
                 token_file: args.token_file.clone(),
                 pid: args.pid,

@@ -121,7 +121,12 @@ impl Worker<'_> {
             let (intended_ns, begun_ns) = (opening.intended_ns, opening.begun_ns);
             self.recorder.sample(Timed::Handshake, now - intended_ns, Some(now - begun_ns));
         }
-        self.write(connection, &Command::Hello);
+        let target = self.shared.target;
+        let token = match target.dialect.signs_in_late() {
+            true => target.signer.token(&self.shared.names.user(connection)),
+            false => None,
+        };
+        self.write(connection, &Command::Hello { token: token.as_deref() });
         if !self.shared.target.dialect.greets() {
             self.signed_in(connection, now);
         }

@@ -16,7 +16,7 @@ macro_rules! builtins {
 }
 
 builtins! {
-    "idle" "storm" "echo" "fanout" "chat" "battle-royale" "support-desk" "slow-readers" "churn" "polling-baseline"
+    "idle" "storm" "echo" "fanout" "rooms" "chat" "battle-royale" "support-desk" "slow-readers" "churn" "polling-baseline"
     "million" "everyone"
 }
 

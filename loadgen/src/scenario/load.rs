@@ -213,7 +213,7 @@ rate_per_s = 1
     #[test]
     fn errors_say_where_and_what() {
         let said = |name: &str, adjust: Adjust| load(name, &adjust).expect_err("a fault").to_string();
-        assert!(said("fan-out", Adjust::default()).contains("fanout, chat"));
+        assert!(said("fan-out", Adjust::default()).contains("fanout, rooms"));
         assert!(said("./no-such.toml", Adjust::default()).starts_with("./no-such.toml: No such file"));
         assert!(said("chat", Adjust { scale: Some(0.0), ..Adjust::default() }).contains("scale: 0 is not a factor"));
         let short = said("chat", Adjust { payload_bytes: Some(3), connections: Some(0), ..Adjust::default() });

@@ -1,4 +1,5 @@
 //! A server that runs already: its address, its process if it is on this machine, its key.
+use super::launch::named;
 use super::{ServerError, Signer, Target, addresses, http_get, owner, witness};
 use crate::wire::Dialect;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -9,6 +10,8 @@ use std::path::PathBuf;
 pub struct Attach {
     /// `ws://host:port`, with the path `/ws` or none.
     pub url: String,
+    /// What the load speaks to it.
+    pub dialect: Dialect,
     /// Key that signs the users' tokens: see `Signer::from_key_file`.
     pub secret_file: Option<PathBuf>,
     /// Tokens from elsewhere: see `Signer::from_token_file`.
@@ -54,11 +57,11 @@ pub fn attach(options: &Attach) -> Result<Target, ServerError> {
     let is_loopback = address.ip().is_loopback();
     Ok(Target {
         host,
-        dialect: Dialect::Native,
+        dialect: options.dialect,
         signer,
         pid: options.pid.or_else(|| owner::of_port(address)),
         admin,
-        name: snapshot.map_or_else(|| options.url.clone(), |snapshot| snapshot.name()),
+        name: named(&snapshot.map_or_else(|| options.url.clone(), |snapshot| snapshot.name()), options.dialect),
         sources: match is_loopback && address.is_ipv4() {
             true => addresses::sources(options.connections, destinations.len()),
             false => Vec::new(),

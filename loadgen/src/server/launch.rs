@@ -33,6 +33,8 @@ const START: Duration = Duration::from_secs(30);
 pub struct Launch {
     /// The program; `None`: `throng` beside our own.
     pub program: Option<PathBuf>,
+    /// What the load speaks to it: its own protocol, or Socket.IO.
+    pub dialect: Dialect,
     /// Connections that it must hold, slow readers included.
     pub connections: u32,
     /// From the scenario; what it sets goes before what we set.
@@ -72,11 +74,11 @@ pub fn launch(options: &Launch) -> Result<(Running, Target), ServerError> {
     running.await_ready(START, || http_get(&ready).is_ok())?;
     let secret = data.join("dev-secret.key");
     let signer = Signer::from_key_file(&secret).map_err(|error| running.explain(&error))?;
-    let name = super::witness::Snapshot::fetch(&admin).map(|snapshot| snapshot.name());
+    let name = super::witness::Snapshot::fetch(&admin).map(|snapshot| named(&snapshot.name(), options.dialect));
     let target = Target {
         addresses: vec![address],
         host: address.to_string(),
-        dialect: Dialect::Native,
+        dialect: options.dialect,
         signer,
         pid: Some(running.pid()),
         name: name.map_err(|error| running.explain(&error))?,
@@ -84,6 +86,14 @@ pub fn launch(options: &Launch) -> Result<(Running, Target), ServerError> {
         sources: addresses::sources(options.connections, 1),
     };
     Ok((running, target))
+}
+
+/// The server's name, and what is spoken to it where that is not its own protocol: `throng 0.1.0 (socketio)`.
+pub(super) fn named(name: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Native => name.to_string(),
+        other => format!("{name} ({})", other.name()),
+    }
 }
 
 /// Beside the build, so that `cargo clean` takes it; or here. Not the system's folder for temporary files, which may be memory.

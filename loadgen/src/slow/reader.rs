@@ -66,7 +66,7 @@ impl Reader {
         reader.buffer.drain(..head);
         // nchan names the room in the upgrade, and says nothing more.
         if dialect != Dialect::Nchan {
-            reader.say(&Command::Hello)?;
+            reader.say(&Command::Hello { token })?;
             reader.wait_for(deadline, |incoming| matches!(incoming, Incoming::Ready))?;
             reader.say(&Command::Join { room, request: 1, recover: None })?;
             reader.wait_for(deadline, |incoming| matches!(incoming, Incoming::Joined { .. }))?;

@@ -124,6 +124,16 @@ fn refused(data: &[u8]) -> Incoming<'_> {
     }
 }
 
+/// A refusal whose request is known from its envelope.
+pub fn refused_request(data: &[u8], request: u32) -> Incoming<'_> {
+    Incoming::Refused {
+        code: string_after(data, &CODE).unwrap_or_default(),
+        stamp: None,
+        request: Some(request),
+        retry_after_ms: number_after(data, &RETRY_AFTER_MS),
+    }
+}
+
 /// What follows the first `key`.
 fn after<'a>(text: &'a [u8], key: &Finder<'_>) -> Option<&'a [u8]> {
     Some(&text[key.find(text)? + key.needle().len()..])

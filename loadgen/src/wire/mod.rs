@@ -4,7 +4,8 @@
 //! upgrade              the HTTP request and its answer
 //! frame                WebSocket frames: masked out, unmasked in
 //! native               Throng's own envelope, also spoken by most peers
-//! socketio, nchan      what two peers speak instead
+//! socketio             Engine.IO 4 and Socket.IO 5: Throng's /socket.io/, and a peer
+//! nchan                what a peer speaks instead
 //! event                what stands in an event, the same in `native` and `socketio`
 //! ```
 //!
@@ -22,12 +23,14 @@ use crate::stamp::Stamp;
 pub use event::recovered_events;
 
 /// What is spoken behind the upgrade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// `docs/PROTOCOL.md`.
+    #[default]
     Native,
-    /// Engine.IO 4 and Socket.IO 5 over WebSocket alone, with the events and data of the native protocol. Not measurable on it:
-    /// durable messages and recovery, for the peer stores nothing; refusals of single live events, which have no id there.
+    /// Engine.IO 4 and Socket.IO 5 over WebSocket alone, with the events and data of the native protocol: to Throng and to the
+    /// peer alike. Not measurable on it: durable messages and recovery, for the peer stores nothing; refusals of single live
+    /// events, which have no id there.
     SocketIo,
     /// Raw messages through a channel of nginx with nchan. Not measurable on it: more than one room per connection; live events
     /// without the sender among the receivers (a scenario must say `include_self`); durable messages, recovery, typing,
@@ -40,15 +43,17 @@ pub enum Dialect {
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     pub user: &'a str,
-    /// Goes into `Authorization`, whatever the dialect.
+    /// Goes into `Authorization`, unless the dialect says it in `Command::Hello`.
     pub token: Option<&'a str>,
 }
 
 /// What a client sends. Names of rooms hold nothing that JSON or a URL would have to escape.
 #[derive(Clone, Copy, Debug)]
 pub enum Command<'a> {
-    /// What the dialect must say after the upgrade; often nothing.
-    Hello,
+    /// What the dialect must say after the upgrade; often nothing. The token is that of the `Identity`.
+    Hello {
+        token: Option<&'a str>,
+    },
     /// `request` comes back in `Incoming::Joined`. `recover`: epoch and offset of the last durable message that came.
     Join {
         room: &'a str,
@@ -137,6 +142,25 @@ pub enum Incoming<'a> {
 }
 
 impl Dialect {
+    /// As `--protocol` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dialect::Native => "native",
+            Dialect::SocketIo => "socketio",
+            Dialect::Nchan => "nchan",
+        }
+    }
+
+    /// Whether it has a word for durable messages.
+    pub const fn is_durable(self) -> bool {
+        matches!(self, Dialect::Native)
+    }
+
+    /// Whether the token is said after the upgrade, in `Command::Hello`.
+    pub const fn signs_in_late(self) -> bool {
+        matches!(self, Dialect::SocketIo)
+    }
+
     /// Appends the HTTP request. `rooms` are those that a dialect without joins has to name now; it takes the first.
     pub fn upgrade(self, out: &mut Vec<u8>, host: &str, identity: &Identity<'_>, rooms: &[&str]) {
         let path: [&str; 2] = match self {
@@ -144,7 +168,7 @@ impl Dialect {
             Dialect::SocketIo => ["/socket.io/?EIO=4&transport=websocket", ""],
             Dialect::Nchan => ["/ws/", rooms.first().unwrap_or(&"none")],
         };
-        upgrade::request(out, &path, host, identity.token);
+        upgrade::request(out, &path, host, identity.token.filter(|_| !self.signs_in_late()));
     }
 
     /// Whether the server accepted, and how many bytes of `head` its answer took; what follows are frames. `None` while the

@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 /// Appends the frame of a command.
 pub fn write(command: &Command<'_>, out: &mut Vec<u8>) {
     match *command {
-        Command::Hello | Command::Reply(Reply::Alive) => return,
+        Command::Hello { .. } | Command::Reply(Reply::Alive) => return,
         // The same in every dialect, and written by it.
         Command::Reply(Reply::Pong(_) | Reply::Close(_)) | Command::Close { .. } => return,
         _ => {}

@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn what_it_has_no_word_for_is_not_sent() {
         let mut out = Vec::new();
-        for command in [Command::Hello, Command::Activity, Command::Join { room: "r", request: 1, recover: None }] {
+        for command in
+            [Command::Hello { token: None }, Command::Activity, Command::Join { room: "r", request: 1, recover: None }]
+        {
             Dialect::Nchan.write(&command, &mut out);
         }
         assert!(out.is_empty());

@@ -11,7 +11,12 @@ use memchr::memchr;
 /// Appends the frame of a command; nothing for a durable message.
 pub fn write(command: &Command<'_>, out: &mut Vec<u8>) {
     let (name, request) = match *command {
-        Command::Hello => return frame::masked(frame::TEXT, b"40", out),
+        Command::Hello { token: None } => return frame::masked(frame::TEXT, b"40", out),
+        Command::Hello { token: Some(token) } => {
+            return frame::write(frame::TEXT, out, |out| {
+                [r#"40{"token":""#, token, "\"}"].iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+            });
+        }
         Command::Reply(Reply::Alive) => return frame::masked(frame::TEXT, b"3", out),
         Command::Join { request, .. } => ("join_room", Some(request)),
         Command::Live { .. } => ("broadcast", None),
@@ -44,10 +49,7 @@ pub fn read(payload: &[u8]) -> Incoming<'_> {
             Some(end) => event::read(&rest[..end], &rest[end..], payload),
             None => Incoming::Other,
         },
-        [b'4', b'3', rest @ ..] => {
-            let request = event::number_at(rest).and_then(|request| request.try_into().ok());
-            request.map_or(Incoming::Other, |request| Incoming::Joined { request })
-        }
+        [b'4', b'3', rest @ ..] => ack(rest).unwrap_or(Incoming::Other),
         [b'2'] => Incoming::Reply(Reply::Alive),
         [b'4', b'0', ..] => Incoming::Ready,
         [b'4', b'4', ..] => {
@@ -56,6 +58,16 @@ pub fn read(payload: &[u8]) -> Incoming<'_> {
         [b'1'] | [b'4', b'1', ..] => Incoming::ServerClosing,
         _ => Incoming::Other,
     }
+}
+
+/// `N[{"ok":true,"result":…}]`, or a refusal: `N[{"ok":false,"error":{"code":…}}]`. Joins alone ask for one.
+fn ack(rest: &[u8]) -> Option<Incoming<'_>> {
+    let request = event::number_at(rest)?.try_into().ok()?;
+    let answer = &rest[memchr(b'[', rest)?..];
+    if answer.starts_with(br#"[{"ok":false"#) {
+        return Some(event::refused_request(answer, request));
+    }
+    Some(Incoming::Joined { request })
 }
 
 #[cfg(test)]
@@ -82,7 +94,8 @@ mod tests {
 
     #[test]
     fn packets_out() {
-        assert_eq!(written(&Command::Hello), "40");
+        assert_eq!(written(&Command::Hello { token: None }), "40");
+        assert_eq!(written(&Command::Hello { token: Some("a.b.c") }), r#"40{"token":"a.b.c"}"#);
         assert_eq!(written(&Command::Reply(Reply::Alive)), "3");
         let join = Command::Join { room: "r", request: 12, recover: Some(("e", 1)) };
         assert_eq!(written(&join), r#"4212["join_room",{"roomId":"r"}]"#);
@@ -100,11 +113,20 @@ mod tests {
         assert_eq!(read(r#"0{"sid":"x","upgrades":[],"pingInterval":25000}"#), Incoming::Other);
         assert_eq!(read(r#"40{"sid":"x"}"#), Incoming::Ready);
         assert_eq!(read("2"), Incoming::Reply(Reply::Alive));
-        assert_eq!(read(r#"4312[{"role":null}]"#), Incoming::Joined { request: 12 });
-        assert_eq!(read("43[]"), Incoming::Other);
+        assert_eq!(read(r#"4312[{"ok":true,"result":{"role":null}}]"#), Incoming::Joined { request: 12 });
+        let refused = r#"4312[{"ok":false,"error":{"code":"access_denied","message":"no","retryable":false}}]"#;
+        let expected =
+            Incoming::Refused { code: "access_denied", stamp: None, request: Some(12), retry_after_ms: None };
+        assert_eq!(read(refused), expected);
+        assert_eq!((read("43[]"), read("4312")), (Incoming::Other, Incoming::Other));
+        let refused = r#"42["error",{"code":"rate_limited","retryAfterMs":5,"requestId":null}]"#;
+        let expected = Incoming::Refused { code: "rate_limited", stamp: None, request: None, retry_after_ms: Some(5) };
+        assert_eq!(read(refused), expected);
         let stamp = String::from_utf8(STAMP.to_text().to_vec()).unwrap();
         let live = format!(r#"42["broadcast",{{"roomId":"r","userId":"u","event":"move","payload":"{stamp}.."}}]"#);
         assert_eq!(read(&live), Incoming::Live(STAMP));
+        // Recovery adds a position as last argument.
+        assert_eq!(read(&live.replace("}]", "},\"offset\"]")), Incoming::Live(STAMP));
         let answer = r#"42["heartbeat_response",{"timestamp":1700000000000,"clientTimestamp":9}]"#;
         assert_eq!(read(answer), Incoming::HeartbeatAnswer { intended_ns: 9 });
         assert!(matches!(read(r#"44{"message":"no"}"#), Incoming::Refused { code: "connect_error", .. }));

@@ -71,9 +71,9 @@ mod tests {
         let native = requested(Dialect::Native, Some("a.b.c"));
         assert!(native.starts_with("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:80\r\n"), "{native}");
         assert!(native.ends_with("\r\nAuthorization: Bearer a.b.c\r\n\r\n"), "{native}");
-        assert!(
-            requested(Dialect::SocketIo, None).starts_with("GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n")
-        );
+        let socketio = requested(Dialect::SocketIo, Some("a.b.c"));
+        assert!(socketio.starts_with("GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n"), "{socketio}");
+        assert!(!socketio.contains("Authorization"), "it goes into CONNECT: {socketio}");
         let nchan = requested(Dialect::Nchan, None);
         assert!(nchan.starts_with("GET /ws/room-1 HTTP/1.1\r\n") && !nchan.contains("Authorization"), "{nchan}");
     }

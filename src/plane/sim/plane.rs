@@ -6,6 +6,7 @@ use crate::base::clock::Now;
 use crate::plane::{Completion, End, Plane, PlaneStats, Received, SLACK_BYTES, Shortfall, Slot};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A received piece. Behind its bytes is garbage.
@@ -171,6 +172,10 @@ impl Plane for SimPlane {
     type Socket = SimSocket;
     type Buffer = SimBuffer;
 
+    fn socket(_: OwnedFd) -> Option<SimSocket> {
+        None
+    }
+
     fn capacity(&self) -> u32 {
         self.options.slots
     }
@@ -288,7 +293,12 @@ impl Plane for SimPlane {
         self.asked.push(slot);
     }
 
-    fn tick(&mut self) {}
+    /// Every time is a busy time that has just ended.
+    fn tick(&mut self) -> bool {
+        true
+    }
+
+    fn release_memory(&mut self) {}
 
     fn submit(&mut self) {
         self.stats.enters += 1;

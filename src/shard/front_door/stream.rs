@@ -101,6 +101,11 @@ impl Stream {
         }
     }
 
+    /// Returns when there is something to read, or the peer has ended its stream. Nothing is lost if it is not waited for to the end.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.tcp.readable(false).await
+    }
+
     /// Sends all of it.
     pub async fn write_all(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         match &mut self.layer {

@@ -13,8 +13,9 @@ pub enum Transport {
 pub enum Request {
     /// No `sid`: a new session.
     Handshake { transport: Transport, revision: Revision },
-    /// A poll, a POST, or with a WebSocket an upgrade. `is_post`: whether it brings packets; else it fetches them.
-    Session { sid: Sid, transport: Transport, is_post: bool },
+    /// A poll, a POST, or with a WebSocket an upgrade. `is_post`: whether it brings packets; else it fetches them. `revision` must be
+    /// the session's.
+    Session { sid: Sid, transport: Transport, is_post: bool, revision: Revision },
     /// OPTIONS: the CORS preflight of a polling request. Its query is not looked at.
     Preflight,
 }
@@ -39,10 +40,16 @@ impl Request {
         }
         if let Some(sid) = param("sid").filter(|sid| !sid.is_empty()) {
             let sid = Sid::parse(&sid).ok_or(RequestError::UnknownSid)?;
+            // As the reference reads it: what is not 4 is 3.
+            let revision = match param("EIO").as_deref() {
+                Some("4") => Revision::V4,
+                _ => Revision::V3,
+            };
             return match (transport, is_upgrade, head.method()) {
-                (Transport::WebSocket, true, "GET") => Ok(Request::Session { sid, transport, is_post: false }),
-                (Transport::Polling, false, "GET") => Ok(Request::Session { sid, transport, is_post: false }),
-                (Transport::Polling, false, "POST") => Ok(Request::Session { sid, transport, is_post: true }),
+                (Transport::WebSocket, true, "GET") | (Transport::Polling, false, "GET") => {
+                    Ok(Request::Session { sid, transport, is_post: false, revision })
+                }
+                (Transport::Polling, false, "POST") => Ok(Request::Session { sid, transport, is_post: true, revision }),
                 _ => Err(RequestError::BadRequest),
             };
         }
@@ -99,11 +106,16 @@ mod tests {
             ("GET", "websocket", true, (Transport::WebSocket, false)),
         ] {
             let query = format!("EIO=4&transport={transport}&sid={}", sid());
-            let Ok(Request::Session { sid, transport, is_post }) = parse(method, &query, is_upgrade, false) else {
+            let Ok(Request::Session { sid, transport, is_post, revision }) = parse(method, &query, is_upgrade, false)
+            else {
                 panic!("{query}");
             };
-            assert_eq!((transport, is_post), expected);
+            assert_eq!((transport, is_post, revision), (expected.0, expected.1, Revision::V4));
             assert!(sid.is(Sid::new(1, 2, 3, *b"secret-bytes")));
+        }
+        for query in ["EIO=3&transport=polling", "transport=polling"] {
+            let request = parse("GET", &format!("{query}&sid={}", sid()), false, false);
+            assert!(matches!(request, Ok(Request::Session { revision: Revision::V3, .. })), "{query}");
         }
         assert!(matches!(parse("OPTIONS", "", false, false), Ok(Request::Preflight)));
     }

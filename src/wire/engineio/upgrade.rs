@@ -2,7 +2,7 @@
 //!
 //! `2probe` is answered by `3probe`; then the server ends the pending poll by a `6` (again for each further one), so that the client
 //! can stop polling; `5` completes the upgrade, and only then does what is buffered go to the WebSocket. Anything else closes the
-//! newcomer and leaves the session where it is.
+//! newcomer and leaves the session where it is. A client that needs no proof may say `5` at once, as to the reference.
 use super::Packet;
 
 /// How far a newcomer is.
@@ -36,7 +36,7 @@ impl Probe {
             }
             // "Anything but a probe or an upgrade" is refused; a second probe is a probe.
             (Probe::Answered, Packet::Ping("probe")) => ProbeStep::Answer,
-            (Probe::Answered, Packet::Upgrade) => ProbeStep::Complete,
+            (_, Packet::Upgrade) => ProbeStep::Complete,
             _ => ProbeStep::Refuse,
         }
     }
@@ -52,11 +52,12 @@ mod tests {
         assert_eq!(probe.step(&Packet::Ping("probe")), ProbeStep::Answer);
         assert_eq!(probe.step(&Packet::Ping("probe")), ProbeStep::Answer);
         assert_eq!(probe.step(&Packet::Upgrade), ProbeStep::Complete);
+        assert_eq!(Probe::Waiting.step(&Packet::Upgrade), ProbeStep::Complete);
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for packet in [Packet::Upgrade, Packet::Ping(""), Packet::Pong("probe"), Packet::Text("2"), Packet::Close] {
+        for packet in [Packet::Ping(""), Packet::Pong("probe"), Packet::Text("2"), Packet::Close] {
             assert_eq!(Probe::Waiting.step(&packet), ProbeStep::Refuse, "{packet:?}");
         }
         for packet in [Packet::Ping(""), Packet::Text("2"), Packet::Binary(b"x"), Packet::Noop] {

@@ -8,7 +8,7 @@ use std::slice;
 pub type CorsHeaders<'a> = SmallVec<[(&'static str, &'a str); 3]>;
 
 /// How long a browser may keep the answer to a preflight, s. Browsers cap it: Chromium at two hours.
-const PREFLIGHT_MAX_AGE: &str = "7200";
+pub const PREFLIGHT_MAX_AGE: &str = "7200";
 
 /// The headers of an answer to a request whose origin may be served; for any other origin none that would let its page read.
 ///

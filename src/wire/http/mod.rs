@@ -1,6 +1,7 @@
 //! HTTP/1.1 at the shard's front door: request heads, WebSocket upgrades, and the answers that end a connection.
 //!
-//! Sans-IO, like all of `wire`. Bodies are not handled here: a request that needs one goes to the services.
+//! Sans-IO, like all of `wire`. Bodies are not handled here: who expects one reads it behind the head.
+pub mod answer;
 pub mod client_ip;
 pub mod cors;
 pub mod head;
@@ -9,10 +10,11 @@ pub mod response;
 pub mod token;
 pub mod upgrade;
 
+pub use answer::{Answer, cors_headers};
 pub use client_ip::{address_key, client_address};
 pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
 pub use response::{Failure, write_response};
-pub use token::{Credentials, TokenError, bearer_token};
+pub use token::{Credentials, TokenError, bearer_token, request_token};
 pub(in crate::wire) use upgrade::is_token_byte;
 pub use upgrade::{Refused, Upgrade, check, offered_deflate, write_accept};

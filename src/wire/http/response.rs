@@ -125,7 +125,7 @@ fn has_line_break(text: &str) -> bool {
     text.contains(['\r', '\n'])
 }
 
-const fn reason_phrase(status: u16) -> &'static str {
+pub(super) const fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
@@ -135,6 +135,7 @@ const fn reason_phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        411 => "Length Required",
         413 => "Content Too Large",
         426 => "Upgrade Required",
         429 => "Too Many Requests",

@@ -63,6 +63,15 @@ pub fn bearer_token<'a>(
     upgrade: &Upgrade<'a>,
     allow_query_token: bool,
 ) -> Result<Credentials<'a>, TokenError> {
+    request_token(head, &upgrade.protocols, allow_query_token)
+}
+
+/// The same of any request; one that is no upgrade offers no protocols.
+pub fn request_token<'a>(
+    head: &Head<'a>,
+    protocols: &[&'a str],
+    allow_query_token: bool,
+) -> Result<Credentials<'a>, TokenError> {
     let mut credentials = Credentials::default();
     for value in head.headers("authorization") {
         let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
@@ -70,7 +79,7 @@ pub fn bearer_token<'a>(
             credentials.add(Cow::Borrowed(token.trim_matches(' ')))?;
         }
     }
-    for protocol in &upgrade.protocols {
+    for protocol in protocols {
         if *protocol == PROTOCOL {
             credentials.protocol = Some(PROTOCOL);
         } else if let Some(token) = protocol.strip_prefix(PROTOCOL_TOKEN_PREFIX) {

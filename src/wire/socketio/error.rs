@@ -5,7 +5,7 @@ use thiserror::Error;
 pub enum Violation {
     #[error("no packet type from 0 to 6")]
     Type,
-    /// No number, no `-`, or more than `limits::ATTACHMENTS_MAX`.
+    /// No number, 0, no `-`, or more than `limits::ATTACHMENTS_MAX`.
     #[error("a wrong number of attachments")]
     Attachments,
     /// Above 2^53 - 1, which no client counts to.

@@ -58,7 +58,8 @@ impl<'a> Packet<'a> {
         let mut attachments = 0;
         if kind.is_binary() {
             let (count, after) = number(rest, ATTACHMENTS_MAX as u64).map_err(|()| Violation::Attachments)?;
-            attachments = count.ok_or(Violation::Attachments)? as usize;
+            // The reference takes none for no number, too.
+            attachments = count.filter(|count| *count > 0).ok_or(Violation::Attachments)? as usize;
             rest = after.strip_prefix('-').ok_or(Violation::Attachments)?;
         }
         let (mut namespace, mut query) = ("/", None);
@@ -128,7 +129,7 @@ mod tests {
         for (text, attachments, ack_id) in [
             (r#"51-["baz",{"_placeholder":true,"num":0}]"#, 1, None),
             (r#"52-/admin,17["baz"]"#, 2, Some(17)),
-            (r#"60-1[]"#, 0, Some(1)),
+            (r#"61-1[]"#, 1, Some(1)),
             ("510-[]", 10, None),
         ] {
             let packet = Packet::parse(Revision::V4, text).unwrap();
@@ -156,6 +157,8 @@ mod tests {
             ("5", Violation::Attachments),
             ("5[]", Violation::Attachments),
             ("5-[]", Violation::Attachments),
+            ("50-[]", Violation::Attachments),
+            (r#"600-1[]"#, Violation::Attachments),
             ("51[]", Violation::Attachments),
             ("5/admin,[]", Violation::Attachments),
             ("511-[]", Violation::Attachments),

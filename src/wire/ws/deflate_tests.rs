@@ -128,7 +128,7 @@ fn frames_are_compressed_where_it_pays() {
     assert_eq!(deflater.counts(), counts);
     out.clear();
     // What does not become smaller.
-    let noise: Vec<u8> = (0..1_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13 ^ i * i) as u8).collect();
+    let noise: Vec<u8> = (0..1_000u32).map(|i| ((i.wrapping_mul(2_654_435_761) >> 13) ^ (i * i)) as u8).collect();
     deflater.append_frame(&mut out, Opcode::Binary, &noise, 9);
     assert_eq!((out[0], deflater.counts()), (0x82, counts));
 }

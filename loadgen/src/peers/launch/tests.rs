@@ -24,7 +24,7 @@ impl Client {
         let stream = upgraded(peer, address).unwrap().expect("accepted");
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut client = Client { dialect: peer.dialect(), stream, data: Vec::new() };
-        client.send(&Command::Hello);
+        client.send(&Command::Hello { token: None });
         if client.dialect.greets() {
             assert_eq!(client.next(), Seen::Ready);
         }

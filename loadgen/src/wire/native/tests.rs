@@ -197,7 +197,7 @@ fn commands_are_those_of_the_documentation() {
     let typing = json!({"id": "t", "type": "typing_start", "data": {"roomId": "lobby"}});
     assert_eq!(written(&Command::Typing { room: "lobby" }), typing);
     assert_eq!(written(&Command::Activity), json!({"id": "a", "type": "activity", "data": {}}));
-    for silent in [Command::Hello, Command::Reply(Reply::Alive)] {
+    for silent in [Command::Hello { token: None }, Command::Reply(Reply::Alive)] {
         let mut out = Vec::new();
         Dialect::Native.write(&silent, &mut out);
         assert!(out.is_empty(), "{silent:?}");
