@@ -42,13 +42,13 @@ fn fan_out(c: &mut Criterion) {
     group.bench_function("one frame for 1,000 members", |b| {
         b.iter(|| {
             fanout.append(key, black_box(&frame), &[], |_, _| None, &mut slow);
-            for index in 0..fanout.rooms[key as usize].members.len() {
+            for index in fanout.slice(key, MEMBERS as usize) {
                 let subscription = fanout.rooms[key as usize].members[index];
                 let (position, len) = fanout.sendable(subscription).expect("it has not got the frame");
                 fanout.subscriptions[subscription as usize].cursor = black_box(position + len as u64) as u32;
             }
+            assert!(fanout.end_slice(key));
             fanout.dirty.clear();
-            fanout.rooms[key as usize].is_dirty = false;
             fanout.settle(key);
         });
     });

@@ -1,6 +1,6 @@
 //! A signed-in user, shared by all connections of that user on all shards.
 use super::rate::SharedBucket;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// How a user's record is shared: counted, without the second counter that weak references would need.
 pub type UserRef = triomphe::Arc<User>;
@@ -8,7 +8,7 @@ pub type UserRef = triomphe::Arc<User>;
 /// One per user with at least one connection (and, after that, until its buckets are full again).
 /// Made and found by the user's home shard; shards share it by `UserRef` and touch only the atomics.
 ///
-/// With the reference count it fills 64 bytes, a size class of the allocator: most users have one connection, so this counts
+/// With the reference count it fills 48 bytes, a size class of the allocator: most users have one connection, so this counts
 /// once per connection.
 #[derive(Debug, Default)]
 pub struct User {
@@ -19,17 +19,13 @@ pub struct User {
     pub commands: SharedBucket,
     /// `limits.rooms_created` (R-ROOM-1).
     pub rooms_created: SharedBucket,
-    /// The user's only connection as `ConnRef::to_bits`, 0 for none or several. Home shard only.
-    pub sole_connection: AtomicU64,
     /// Unix seconds of the last message, typing or `activity`; 0 = none since sign-in (R-PRES-4).
     pub last_active_s: AtomicU32,
-    /// Live connections; only the home shard of the user changes it (`limits.connections_per_user`).
-    pub connections: AtomicU16,
-    /// Listed by the home shard among users without connections. Home shard only.
-    pub is_lingering: AtomicBool,
+    /// What the home shard alone knows of the user's connections; its own matter (`shard/users.rs`). 0 at first.
+    pub home: AtomicU64,
 }
 
-const _: () = assert!(size_of::<User>() + size_of::<usize>() <= 64);
+const _: () = assert!(size_of::<User>() + size_of::<usize>() <= 48);
 
 /// A user's id and e-mail address in 16 bytes, and an allocation only if they do not fit.
 #[derive(Debug)]

@@ -169,8 +169,13 @@ pub trait Plane {
     /// Ends the connection: the peer sees the end of the stream, the slot comes back as `Released`.
     fn close(&mut self, slot: Slot);
 
-    /// Housekeeping, about ten times a second: lets quiet connections fall back to the idle tier.
-    fn tick(&mut self);
+    /// Housekeeping, about ten times a second: lets quiet connections fall back to the idle tier. True when a busy time is over: the
+    /// moment for the caller to give back what it kept from that, and to call `release_memory`.
+    fn tick(&mut self) -> bool;
+
+    /// Gives memory that was only needed in a busy time back to the operating system: the plane's, and what the allocator keeps of
+    /// the caller's. Milliseconds after a spike.
+    fn release_memory(&mut self);
 
     /// Hands everything that was asked for to the kernel. Called last in a turn.
     fn submit(&mut self);

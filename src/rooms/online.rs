@@ -120,11 +120,34 @@ pub(super) enum Came {
     Already,
 }
 
+/// Finds a user's place by id.
+#[derive(Debug)]
+enum Index {
+    /// Of few users: one byte of the hash of each one's id, by place. A search compares them sixteen and more at a time.
+    Tags(Vec<u8>),
+    /// Of many: their places.
+    Places(Box<HashTable<u32>>),
+}
+
+impl Default for Index {
+    fn default() -> Index {
+        Index::Tags(Vec::new())
+    }
+}
+
+/// Users of a room up to whom a byte each is index enough. More: each search looks at one more of another user, and a real index
+/// costs little beside so many. Fewer: the usual room has one, of five to ten bytes a user.
+const TAGGED_MAX: usize = 256;
+
+/// Bits of a hash that have chosen neither a shard nor a bucket.
+fn tag(hash: u64) -> u8 {
+    (hash >> 56) as u8
+}
+
 #[derive(Debug, Default)]
 pub(super) struct OnlineTable {
     users: Slab<Online>,
-    /// Places in `users`, by user id.
-    index: HashTable<u32>,
+    index: Index,
     /// Sessions of users with several.
     several: Slab<Vec<ConnRef>>,
     /// Shards with sessions, ascending; `counts` has their numbers of sessions.
@@ -155,7 +178,17 @@ impl OnlineTable {
     }
 
     pub fn find(&self, user_id: &str) -> Option<u32> {
-        self.index.find(name_hash(user_id), |&place| self.users[place as usize].user.id() == user_id).copied()
+        let hash = name_hash(user_id);
+        match &self.index {
+            Index::Tags(tags) => {
+                // Of a place that is free by now, the tag is still there.
+                let is_it = |place: &usize| self.users.get(*place).is_some_and(|entry| entry.user.id() == user_id);
+                memchr::memchr_iter(tag(hash), tags).find(is_it).map(|place| place as u32)
+            }
+            Index::Places(places) => {
+                places.find(hash, |&place| self.users[place as usize].user.id() == user_id).copied()
+            }
+        }
     }
 
     /// The user's place, if this session of theirs is subscribed.
@@ -193,13 +226,11 @@ impl OnlineTable {
             let _ = user.last_active_s.compare_exchange(0, now_s, Relaxed, Relaxed);
             let entry = Online { user: user.clone(), packed: Packed::new(sessions) };
             if self.users.len() == self.users.capacity() {
-                // By a quarter, not by doubling: most rooms are small and stay so, and half of a table would stand empty.
-                self.users.reserve_exact(self.users.len() / 4 + 4);
+                // By an eighth, not by doubling: most rooms are small and stay so, and half of a table would stand empty.
+                self.users.reserve_exact(self.users.len() / 8 + 4);
             }
             let place = self.users.insert(entry) as u32;
-            let users = &self.users;
-            let hash = |&place: &u32| name_hash(users[place as usize].user.id());
-            self.index.insert_unique(hash(&place), place, hash);
+            self.list(place);
             self.count(conn.shard);
             return (place, Came::First);
         };
@@ -269,10 +300,36 @@ impl OnlineTable {
             self.part(place, conn);
         }
         let hash = name_hash(self.users[place as usize].user.id());
-        if let Ok(entry) = self.index.find_entry(hash, |&other| other == place) {
+        if let Index::Places(places) = &mut self.index
+            && let Ok(entry) = places.find_entry(hash, |&other| other == place)
+        {
             entry.remove();
         }
         self.users.remove(place as usize).user
+    }
+
+    /// Makes a newcomer known to `find`.
+    fn list(&mut self, place: u32) {
+        let users = &self.users;
+        let hash = |&place: &u32| name_hash(users[place as usize].user.id());
+        match &mut self.index {
+            Index::Tags(tags) if (place as usize) < TAGGED_MAX => {
+                if tags.len() <= place as usize {
+                    tags.reserve_exact(users.capacity().min(TAGGED_MAX) - tags.len());
+                    tags.resize(place as usize + 1, 0);
+                }
+                tags[place as usize] = tag(hash(&place));
+            }
+            Index::Tags(_) => {
+                let mut places = Box::<HashTable<u32>>::default();
+                users.iter().for_each(|(place, _)| {
+                    let place = place as u32;
+                    places.insert_unique(hash(&place), place, hash);
+                });
+                self.index = Index::Places(places);
+            }
+            Index::Places(places) => _ = places.insert_unique(hash(&place), place, hash),
+        }
     }
 
     /// A user whose grace is over, if any.
@@ -282,6 +339,10 @@ impl OnlineTable {
             if self.users.get(place as usize).is_some_and(|entry| entry.sessions() == away) {
                 return Some(place);
             }
+        }
+        if self.graces.is_empty() {
+            // After a storm every room would keep the places.
+            self.graces = VecDeque::new();
         }
         None
     }
@@ -370,6 +431,28 @@ mod tests {
         assert_eq!(table.pop_grace(150), Some(place));
         table.remove(place);
         assert!(table.is_empty() && table.find("anna").is_none() && table.next_grace_ms().is_none());
+    }
+
+    /// Whether by a byte each or by an index.
+    #[test]
+    fn many_are_found_as_well_as_few() {
+        let users: Vec<UserRef> = (0..400).map(|n| UserRef::new(User::new(&format!("u{n}"), None))).collect();
+        let mut table = OnlineTable::default();
+        for _ in 0..2 {
+            let places: Vec<u32> = users.iter().map(|user| table.join(user, conn(1), 0).0).collect();
+            assert!(matches!(&table.index, Index::Places(places) if places.len() == 400));
+            for (user, place) in users.iter().zip(&places) {
+                assert_eq!(table.find(user.id()), Some(*place));
+            }
+            assert_eq!(table.find("u400"), None);
+            places.into_iter().for_each(|place| _ = table.remove(place));
+            assert!(table.is_empty() && users.iter().all(|user| table.find(user.id()).is_none()));
+        }
+        // Places are used again last in, first out, which is the highest first.
+        let places: Vec<u32> = users[..5].iter().map(|user| table.join(user, conn(1), 0).0).collect();
+        for (user, place) in users.iter().zip(&places) {
+            assert_eq!(table.find(user.id()), Some(*place));
+        }
     }
 
     proptest! {

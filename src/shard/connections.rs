@@ -50,6 +50,11 @@ impl BufferPool {
         self.free.pop().unwrap_or_default()
     }
 
+    /// Gives free buffers back to the allocator.
+    pub fn trim(&mut self) {
+        self.free = Vec::new();
+    }
+
     pub fn give_back(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > 0 && buffer.capacity() <= Self::KEEP_BYTES_MAX && self.free.len() < Self::FREE_MAX {
             buffer.clear();

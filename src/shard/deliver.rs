@@ -2,7 +2,8 @@
 //!
 //! One send per connection and round: private bytes first (an ack precedes the event it caused), then the range between the
 //! cursor and the head of one room's log, straight from the log's memory. A round is planned, sent as one batch, and settled;
-//! rounds repeat until nothing can be sent. A send that stops inside a frame moves that frame's rest into the outbox, so a
+//! rounds repeat until nothing can be sent, or the turn has offered frames to as many members as it may: then rooms go on where they
+//! stopped, in the next turn. A send that stops inside a frame moves that frame's rest into the outbox, so a
 //! cursor always stands at a frame boundary and other bytes never get between the halves of a frame.
 use super::Core;
 use super::conn::{NONE, Stage, flag};
@@ -10,9 +11,11 @@ use super::connections::Outboxes;
 use super::conns::is_virtual;
 use super::fanout::Pace;
 use crate::base::close::CloseCode;
+use crate::limits;
 use crate::plane::{Plane, Shortfall, Slot};
 use crate::telemetry::DropReason;
-use crate::tls::Session;
+use crate::tls::{Exhausted, Session};
+use std::ops::Range;
 
 /// One send of a round.
 #[derive(Clone, Copy)]
@@ -35,20 +38,62 @@ pub struct Deliveries {
     pub round: u8,
     plan: Vec<Planned>,
     shortfalls: Vec<Shortfall>,
-    /// Rooms to settle after the flush.
-    pub(super) touched: Vec<u32>,
-    /// Something waits for the next round although nothing may be sent in this one: a carrier that was given something, a connection
-    /// whose bytes are sealed first.
-    pub has_more: bool,
-    /// When the commands were read whose broadcasts go out in this turn.
-    pub marks: Vec<u64>,
+    /// Connections whose TLS keys are used up. They end when the rooms have been walked, whose lists they are taken out of.
+    used_up: Vec<Slot>,
+    pub offers: Offers,
+    /// Broadcasts that were not offered to everyone yet.
+    pub marks: Vec<Mark>,
+}
+
+impl Deliveries {
+    /// Keeps room for so many.
+    pub fn trim(&mut self, kept: usize) {
+        self.dirty.shrink_to(kept);
+        self.plan.shrink_to(kept);
+        self.shortfalls.shrink_to(kept);
+        self.marks.shrink_to(kept);
+    }
+}
+
+/// How many members the rooms may look at in a turn.
+pub struct Offers {
+    pub per_turn: usize,
+    left: usize,
+}
+
+impl Default for Offers {
+    fn default() -> Offers {
+        Offers { per_turn: limits::OFFERS_PER_TURN, left: 0 }
+    }
+}
+
+impl Offers {
+    /// A turn begins.
+    pub fn renew(&mut self) {
+        self.left = self.per_turn;
+    }
+
+    /// Of one room, before it is another's turn: a room of thousands must not keep the many of ten waiting.
+    fn slice(&self) -> usize {
+        self.left.min((self.per_turn / 8).max(1))
+    }
+}
+
+/// For the histogram of broadcasts.
+pub struct Mark {
+    pub room: u32,
+    /// Head of the room's log before the frame.
+    pub from: u64,
+    /// When the command was read.
+    pub read_at_ns: u64,
 }
 
 /// No subscription: slabs hold fewer.
 const SEALED: u32 = NONE - 1;
 
-/// Sends that the plan keeps room for. Beyond it, 512 KiB, the room goes back after the flush.
-const PLAN_KEPT: usize = 16 << 10;
+/// Connections of the dirty list that are served in one round. With the members of rooms that a turn looks at, the plan has at most
+/// 16,384 sends, 512 KiB. More: more memory. Fewer: smaller batches when thousands are pinged or told to go.
+const CONNECTIONS_PER_ROUND: usize = (16 << 10) - limits::OFFERS_PER_TURN;
 
 /// Private bytes up to this many take a small room range with them in one send.
 const GATHER_BYTES_MAX: usize = 4096;
@@ -76,39 +121,45 @@ impl<P: Plane> Core<P> {
             self.deliveries.plan.clear();
             self.plan_connections();
             self.plan_rooms();
-            let has_more = std::mem::take(&mut self.deliveries.has_more);
+            while let Some(slot) = self.deliveries.used_up.pop() {
+                self.counters.tls_record_faults += 1;
+                self.hang_up(slot);
+            }
             if !self.deliveries.plan.is_empty() {
                 self.send_planned();
                 self.settle_planned();
-            } else if !has_more {
+            } else if self.deliveries.dirty.is_empty() {
                 // An answered poll makes room for more.
                 self.answer_polls();
-                if !self.deliveries.has_more {
+                if self.deliveries.dirty.is_empty() {
                     break;
                 }
             }
         }
-        while let Some(room) = self.deliveries.touched.pop().or_else(|| self.fanout.unsettled.pop()) {
+        while let Some(room) = self.fanout.unsettled.pop() {
             // A room may have gone meanwhile, and its key may belong to another: settling that one is harmless.
             if self.fanout.rooms.contains(room as usize) {
                 self.fanout.settle(room);
             }
         }
-        if self.deliveries.plan.capacity() > PLAN_KEPT {
-            self.deliveries.plan = Vec::new();
-        }
         if !self.deliveries.marks.is_empty() {
             let now_ns = self.plane.now().mono_ns;
-            for read_at_ns in self.deliveries.marks.drain(..) {
-                self.histograms.broadcast.saturating_record(now_ns.saturating_sub(read_at_ns));
-            }
+            self.deliveries.marks.retain(|mark| {
+                let is_offered = self.fanout.is_offered(mark.room, mark.from);
+                if is_offered {
+                    self.histograms.broadcast.saturating_record(now_ns.saturating_sub(mark.read_at_ns));
+                }
+                !is_offered
+            });
         }
     }
 
     /// Outboxes, and room ranges of connections that could not be served with their room.
     fn plan_connections(&mut self) {
         let mut dirty = std::mem::take(&mut self.deliveries.dirty);
-        for slot in dirty.drain(..) {
+        // The plan stays small: who is left has the next round.
+        let from = dirty.len().saturating_sub(CONNECTIONS_PER_ROUND);
+        for slot in dirty.drain(from..) {
             let conn = &mut self.conns[slot as usize];
             conn.flags &= !flag::DIRTY;
             if matches!(conn.stage, Stage::Free | Stage::Lingering | Stage::Closed) {
@@ -126,7 +177,9 @@ impl<P: Plane> Core<P> {
             let is_ping_due = conn.has(flag::PING_DUE);
             conn.flags &= !flag::PING_DUE;
             if conn.kind.is_tls() {
-                self.plan_records(slot, is_ping_due);
+                if self.plan_records(slot, is_ping_due) == Err(Exhausted) {
+                    self.deliveries.used_up.push(slot);
+                }
             } else if conn.active != NONE && !self.actives[conn.active as usize].outbox.is_empty() {
                 if is_ping_due {
                     let ping = self.formats.get(conn.kind.format()).ping();
@@ -189,43 +242,68 @@ impl<P: Plane> Core<P> {
         }
     }
 
-    /// Every member of every room that has new frames.
+    /// Members of the rooms that have new frames, a slice of each in turn, as many as the turn may look at.
     fn plan_rooms(&mut self) {
+        if self.deliveries.offers.left == 0 && self.fanout.is_pressed() {
+            self.deliveries.offers.renew();
+        }
         let mut rooms = std::mem::take(&mut self.fanout.dirty);
-        for room in rooms.drain(..) {
-            self.fanout.rooms[room as usize].is_dirty = false;
-            self.deliveries.touched.push(room);
-            if self.plan_carried_room(room) {
-                continue;
-            }
-            for i in 0..self.fanout.rooms[room as usize].members.len() {
-                let key = self.fanout.rooms[room as usize].members[i];
-                let subscription = &self.fanout.subscriptions[key as usize];
-                if subscription.cursor == self.fanout.rooms[room as usize].log.head() as u32 {
-                    continue; // it is the sender, or its private bytes took the frames along
-                }
-                let slot = subscription.conn;
-                let conn = &mut self.conns[slot as usize];
-                // A sealed one is visited by itself, in the next round.
-                let is_free = conn.round != self.deliveries.round
-                    && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0
-                    && !conn.kind.is_tls();
-                if !is_free {
-                    self.deliveries.has_more |= conn.kind.is_tls();
-                    self.fanout.fall_behind(key);
-                    self.mark_dirty(slot);
-                    continue;
-                }
-                let Some((from, len)) = self.fanout.sendable(key) else { continue };
-                conn.round = self.deliveries.round;
-                if self.plan_range(slot, key, from, len) != self.fanout.rooms[room as usize].log.head() {
-                    self.fanout.fall_behind(key);
-                    self.mark_dirty(slot);
-                }
+        let mut looked_at = 0;
+        while self.deliveries.offers.left > 0
+            && let Some(&room) = rooms.get(looked_at)
+        {
+            looked_at += 1;
+            let slice = self.fanout.slice(room, self.deliveries.offers.slice());
+            self.deliveries.offers.left -= slice.len();
+            self.plan_members(room, slice);
+            if !self.fanout.end_slice(room) {
+                rooms.push(room);
             }
         }
-        rooms.append(&mut self.fanout.dirty);
+        rooms.drain(..looked_at);
         self.fanout.dirty = rooms;
+    }
+
+    /// What these members of a room have not got.
+    fn plan_members(&mut self, room: u32, places: Range<usize>) {
+        if self.is_carried_room(room) {
+            return self.plan_carried_members(room, places);
+        }
+        let head = self.fanout.rooms[room as usize].log.head();
+        for place in places {
+            let key = self.fanout.rooms[room as usize].members[place];
+            let subscription = &self.fanout.subscriptions[key as usize];
+            if subscription.cursor == head as u32 {
+                continue; // it is the sender, or its private bytes took the frames along
+            }
+            let slot = subscription.conn;
+            let conn = &mut self.conns[slot as usize];
+            let is_free = conn.round != self.deliveries.round
+                && conn.flags & (flag::BLOCKED | flag::HOLD_LOGS | flag::LAST_WORDS | flag::DIRTY) == 0;
+            if !is_free {
+                self.fanout.fall_behind(key);
+                self.mark_dirty(slot);
+                continue;
+            }
+            if conn.kind.is_tls() {
+                conn.round = self.deliveries.round;
+                match self.plan_records(slot, false) {
+                    Err(Exhausted) => self.deliveries.used_up.push(slot),
+                    Ok(()) if self.fanout.subscriptions[key as usize].cursor == head as u32 => {}
+                    Ok(()) => {
+                        self.fanout.fall_behind(key);
+                        self.mark_dirty(slot);
+                    }
+                }
+                continue;
+            }
+            let Some((from, len)) = self.fanout.sendable(key) else { continue };
+            conn.round = self.deliveries.round;
+            if self.plan_range(slot, key, from, len) != head {
+                self.fanout.fall_behind(key);
+                self.mark_dirty(slot);
+            }
+        }
     }
 
     /// Plans a range and moves the cursor behind it; the new position.
@@ -234,8 +312,8 @@ impl<P: Plane> Core<P> {
         let to = from + len as u64;
         subscription.cursor = to as u32;
         let room = subscription.room;
-        if subscription.pace == Pace::Behind {
-            self.deliveries.touched.push(room);
+        if subscription.pace() == Pace::Behind {
+            self.fanout.touch(room);
         }
         self.deliveries.plan.push(Planned { slot, subscription: key, key: room, len: len as u32, from });
         to
@@ -256,7 +334,8 @@ impl<P: Plane> Core<P> {
                     let bytes = &room.log.readable(from)[..len];
                     self.actives[active].outbox.bytes.extend_from_slice(bytes);
                     subscription.cursor = (from + len as u64) as u32;
-                    self.deliveries.touched.push(subscription.room);
+                    let room = subscription.room;
+                    self.fanout.touch(room);
                 }
                 Some(_) => break,
                 None => key = self.fanout.subscriptions[key as usize].next,
@@ -348,7 +427,7 @@ impl<P: Plane> Core<P> {
             (active.outbox.sent, active.outbox.partial) = (0, rest.len());
             self.fanout.subscriptions[send.subscription as usize].cursor = (send.from + boundary as u64) as u32;
             self.fanout.fall_behind(send.subscription);
-            self.deliveries.touched.push(send.key);
+            self.fanout.touch(send.key);
         }
         let tick = self.tick;
         let active = super::connections::activate(&mut self.actives, &mut self.conns[slot as usize]);
@@ -399,3 +478,6 @@ impl<P: Plane> Core<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

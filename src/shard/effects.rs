@@ -2,6 +2,7 @@
 use super::conn::NONE;
 use super::connections::Outboxes;
 use super::conns::is_virtual;
+use super::deliver::Mark;
 use super::fanout::Lagging;
 use super::formats::FormatId;
 use super::mail::{Mail, Parting};
@@ -220,7 +221,8 @@ impl<P: Plane> Core<P> {
     pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
         let Some(mut key) = self.fanout.find(room) else { return };
         if read_at_ns != 0 {
-            self.deliveries.marks.push(read_at_ns);
+            let from = self.fanout.rooms[key as usize].log.head();
+            self.deliveries.marks.push(Mark { room: key, from, read_at_ns });
         }
         loop {
             let next = self.fanout.sibling(key);

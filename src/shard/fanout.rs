@@ -2,41 +2,19 @@
 //!
 //! A message to a room is appended once, whatever the number of readers; delivering it is `deliver`'s work. Connections of other
 //! formats have a log of their own for the same room, a *sibling* in a chain that nearly always has one link.
-//! A subscription is 24 bytes. What a single reader must not get (its own live event, or events skipped because it
+//! A subscription is 20 bytes. What a single reader must not get (its own live event, or events skipped because it
 //! lags) is a *skip*: a range of the log that its cursor jumps over.
 use super::conn::NONE;
 use super::formats::FormatId;
 use super::log::{ChunkPool, Log};
+use super::pass::{Pass, Progress};
+pub use super::subscription::Pace;
+use super::subscription::{Subscription, Subscriptions};
 use crate::base::hash::name_hash;
 use hashbrown::HashTable;
 use slab::Slab;
+use std::ops::Range;
 use std::sync::Arc;
-
-/// Conditions of a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Its cursor is at the head, or will be after this turn's flush.
-    Current,
-    /// Listed in its room's `behind`.
-    Behind,
-}
-
-/// One connection's place in one room.
-pub struct Subscription {
-    pub conn: u32,
-    pub room: u32,
-    /// Low 32 bits of the position of the first byte not yet offered. Always a frame boundary.
-    pub cursor: u32,
-    /// Next subscription of the same connection.
-    pub next: u32,
-    /// Its index in the room's `members`.
-    index: u32,
-    pub pace: Pace,
-    /// The room's `skips` has entries for it.
-    pub has_skips: bool,
-}
-
-const _: () = assert!(size_of::<Subscription>() <= 24);
 
 /// A range of a room's log that one subscription does not get.
 struct Skip {
@@ -56,15 +34,30 @@ pub struct LocalRoom {
     /// Members whose cursor is not at the head although they were offered what there was.
     pub behind: Vec<u32>,
     skips: Vec<Skip>,
-    /// Listed in `Fanout::dirty`: has frames that were not offered yet.
-    pub is_dirty: bool,
+    /// Listed in `Fanout::dirty`: has frames that were not offered to everyone yet.
+    is_dirty: bool,
+    /// How far they were offered.
+    pass: Pass,
+    /// Listed in `Fanout::unsettled`.
+    is_unsettled: bool,
+    /// So long a list of members behind is looked through in the middle of a pass.
+    behind_max: usize,
 }
+
+/// Members behind that are not worth looking through in the middle of a pass: many have caught up since, and cost a look at each
+/// frame that is appended until the end of the pass finds out.
+const BEHIND_UNSORTED_MAX: usize = 64;
+
+/// Bytes of a room that someone who keeps pace was not offered yet, as long as a turn ends with its pass half-way. More: members are
+/// offered them without regard to the turn's length, for whatever is read next could only make it longer. A quarter of what a
+/// connection may leave unread (`conn.out_queue_bytes`).
+const UNOFFERED_BYTES_MAX: u64 = 256 << 10;
 
 impl LocalRoom {
     /// Bytes that this subscription has still to get.
     pub fn lag(&self, subscription: u32, of: &Subscription) -> u64 {
         let position = self.log.position(of.cursor);
-        let skipped: u64 = match of.has_skips {
+        let skipped: u64 = match of.has_skips() {
             true => {
                 self.skips.iter().filter(|skip| skip.subscription == subscription).map(|skip| skip.to - skip.from).sum()
             }
@@ -78,7 +71,7 @@ impl LocalRoom {
             of.cursor = to as u32;
             return;
         }
-        of.has_skips = true;
+        of.set_has_skips(true);
         match self.skips.iter_mut().rev().find(|skip| skip.subscription == subscription) {
             Some(last) if last.to == from => last.to = to,
             _ => self.skips.push(Skip { subscription, from, to }),
@@ -88,7 +81,7 @@ impl LocalRoom {
     /// Moves the cursor over a skip that begins there. The position, and where the next skip limits a send.
     fn next_range(&mut self, subscription: u32, of: &mut Subscription) -> (u64, u64) {
         let mut position = self.log.position(of.cursor);
-        if !of.has_skips {
+        if !of.has_skips() {
             return (position, self.log.head());
         }
         let mut limit = self.log.head();
@@ -104,7 +97,7 @@ impl LocalRoom {
             false
         });
         of.cursor = position as u32;
-        of.has_skips = self.skips.iter().any(|skip| skip.subscription == subscription);
+        of.set_has_skips(self.skips.iter().any(|skip| skip.subscription == subscription));
         (position, limit)
     }
 }
@@ -113,9 +106,9 @@ impl LocalRoom {
 pub struct Fanout {
     pub rooms: Slab<LocalRoom>,
     names: HashTable<u32>,
-    pub subscriptions: Slab<Subscription>,
+    pub subscriptions: Subscriptions,
     pub pool: ChunkPool,
-    /// Rooms with frames that were not offered yet.
+    /// Rooms with frames that were not offered to everyone yet, in the order in which they are to be looked at.
     pub dirty: Vec<u32>,
     /// Rooms that may hold more of their log than anyone needs. They are settled after the flush, not at once: until then a planned
     /// send may rely on bytes that no cursor stands before any more.
@@ -141,7 +134,7 @@ pub struct Appended {
 impl Fanout {
     /// For this many connections, each in one room; more subscriptions take more memory when they come.
     pub fn new(connections: usize) -> Fanout {
-        Fanout { subscriptions: Slab::with_capacity(connections), ..Fanout::default() }
+        Fanout { subscriptions: Subscriptions::with_capacity(connections), ..Fanout::default() }
     }
 
     /// The first of a room's logs here, in whatever format; `siblings` has all.
@@ -185,15 +178,12 @@ impl Fanout {
         let known = self.siblings(room).find(|key| self.rooms[*key as usize].format == format);
         let key = known.unwrap_or_else(|| self.add_room(room, format));
         let room = &mut self.rooms[key as usize];
-        let subscription = self.subscriptions.insert(Subscription {
-            conn,
-            room: key,
-            cursor: room.log.head() as u32,
-            next: *first,
-            index: room.members.len() as u32,
-            pace: Pace::Current,
-            has_skips: false,
-        }) as u32;
+        let (cursor, index) = (room.log.head() as u32, room.members.len() as u32);
+        let subscription = self.subscriptions.insert(Subscription::new(conn, key, cursor, *first, index));
+        if room.members.len() == room.members.capacity() {
+            // By an eighth, not by doubling: half of the list would stand empty.
+            room.members.reserve_exact(room.members.len() / 8 + 4);
+        }
         room.members.push(subscription);
         *first = subscription;
         true
@@ -259,6 +249,7 @@ impl Fanout {
         }
         appended.readers = (room.members.len() - skipping.len()) as u64;
         if !std::mem::replace(&mut room.is_dirty, true) {
+            room.pass = Pass::from(from);
             self.dirty.push(key);
         }
         appended
@@ -270,43 +261,106 @@ impl Fanout {
         let room = &mut self.rooms[of.room as usize];
         let (position, limit) = room.next_range(subscription, of);
         let len = room.log.readable(position).len().min((limit - position) as usize);
-        if len == 0 && of.pace == Pace::Behind {
+        if len == 0 && of.pace() == Pace::Behind {
             // It may just have jumped to the head.
-            self.unsettled.push(of.room);
+            let room = of.room;
+            self.touch(room);
         }
         (len > 0).then_some((position, len))
     }
 
-    /// Sends that the frames not offered yet will take.
+    /// The next members of a dirty room that are to be offered its frames, at most so many: places in `members`. `end_slice` follows.
+    pub fn slice(&mut self, key: u32, most: usize) -> Range<usize> {
+        let room = &mut self.rooms[key as usize];
+        room.pass.slice(room.members.len(), most, room.log.head())
+    }
+
+    /// Those of the slice were offered everything, or are listed as behind. True if the room has nothing more to offer.
+    pub fn end_slice(&mut self, key: u32) -> bool {
+        let room = &mut self.rooms[key as usize];
+        let progress = room.pass.end_slice(room.members.len(), room.log.head());
+        room.is_dirty = progress != Progress::Over;
+        if progress != Progress::Halfway && !std::mem::replace(&mut room.is_unsettled, true) {
+            self.unsettled.push(key);
+        }
+        !room.is_dirty
+    }
+
+    /// Members that have still to be looked at for the frames that were appended.
     pub fn unsent_frames(&self) -> usize {
-        self.dirty.iter().map(|room| self.rooms[*room as usize].members.len()).sum()
+        let left = |key: &u32| {
+            let room = &self.rooms[*key as usize];
+            room.pass.left(room.members.len())
+        };
+        self.dirty.iter().map(left).sum()
+    }
+
+    /// Bytes that members have still to be offered, all together. Nothing of it is their fault.
+    pub fn unoffered_bytes(&self) -> u64 {
+        let unoffered = |key: &u32| {
+            let room = &self.rooms[*key as usize];
+            room.pass.unoffered(room.members.len(), room.log.head())
+        };
+        self.dirty.iter().map(unoffered).sum()
+    }
+
+    /// Some room has more that was not offered than may wait for another turn.
+    pub fn is_pressed(&self) -> bool {
+        let waiting = |room: &LocalRoom| room.log.head() - room.pass.floor();
+        self.dirty.iter().any(|key| waiting(&self.rooms[*key as usize]) > UNOFFERED_BYTES_MAX)
+    }
+
+    /// Whether everyone was offered the frame that was appended at this position, or is listed as behind.
+    pub fn is_offered(&self, key: u32, position: u64) -> bool {
+        self.rooms.get(key as usize).is_none_or(|room| !room.is_dirty || room.pass.floor() > position)
+    }
+
+    /// Has a room settled after the flush. A dirty one will be when its pass ends: until then it keeps its log anyway.
+    pub fn touch(&mut self, key: u32) {
+        let room = &mut self.rooms[key as usize];
+        if !room.is_dirty && !std::mem::replace(&mut room.is_unsettled, true) {
+            self.unsettled.push(key);
+        }
+    }
+
+    /// Keeps room for so many in the lists of rooms, and no free chunk.
+    pub fn trim(&mut self, kept: usize) {
+        self.dirty.shrink_to(kept);
+        self.unsettled.shrink_to(kept);
+        self.pool.trim();
     }
 
     /// Lists a subscription as behind.
     pub fn fall_behind(&mut self, subscription: u32) {
         let of = &mut self.subscriptions[subscription as usize];
-        if of.pace == Pace::Current {
-            of.pace = Pace::Behind;
-            self.rooms[of.room as usize].behind.push(subscription);
+        if of.pace() == Pace::Current {
+            of.set_pace(Pace::Behind);
+            let room = &mut self.rooms[of.room as usize];
+            room.behind.push(subscription);
+            if room.behind.len() >= room.behind_max && !std::mem::replace(&mut room.is_unsettled, true) {
+                self.unsettled.push(of.room);
+            }
         }
     }
 
     /// After a flush: forgets who has caught up, and gives back what nobody needs any more.
     pub fn settle(&mut self, key: u32) {
         let room = &mut self.rooms[key as usize];
+        room.is_unsettled = false;
         let head = room.log.head();
-        let mut needed = head;
+        let mut needed = if room.is_dirty { room.pass.floor() } else { head };
         room.behind.retain(|subscription| {
             let of = &mut self.subscriptions[*subscription as usize];
             let position = room.log.position(of.cursor);
             needed = needed.min(position);
             if position == head {
-                of.pace = Pace::Current;
+                of.set_pace(Pace::Current);
             }
             position != head
         });
         room.log.release_before(needed, &mut self.pool);
-        if room.behind.is_empty() && room.behind.capacity() > 64 {
+        room.behind_max = (2 * room.behind.len()).max(BEHIND_UNSORTED_MAX);
+        if room.behind.is_empty() && room.behind.capacity() > BEHIND_UNSORTED_MAX {
             room.behind = Vec::new();
         }
     }
@@ -323,6 +377,9 @@ impl Fanout {
             behind: Vec::new(),
             skips: Vec::new(),
             is_dirty: false,
+            pass: Pass::default(),
+            is_unsettled: false,
+            behind_max: BEHIND_UNSORTED_MAX,
         };
         let key = self.rooms.insert(room) as u32;
         match first {
@@ -336,22 +393,33 @@ impl Fanout {
 
     /// Takes a subscription out of its room; the connection's list is the caller's business.
     fn remove(&mut self, key: u32) {
-        let gone = self.subscriptions.remove(key as usize);
+        let gone = self.subscriptions.remove(key);
         let room = &mut self.rooms[gone.room as usize];
-        room.members.swap_remove(gone.index as usize);
-        if let Some(moved) = room.members.get(gone.index as usize) {
-            self.subscriptions[*moved as usize].index = gone.index;
+        let mut gap = gone.index();
+        if room.is_dirty
+            && let Some(last) = room.pass.give_up(gap)
+        {
+            let moved = room.members[last as usize];
+            room.members[gap as usize] = moved;
+            if moved != key {
+                self.subscriptions[moved as usize].set_index(gap);
+            }
+            gap = last;
         }
-        if gone.pace == Pace::Behind {
+        room.members.swap_remove(gap as usize);
+        if let Some(moved) = room.members.get(gap as usize) {
+            self.subscriptions[*moved as usize].set_index(gap);
+        }
+        if gone.pace() == Pace::Behind {
             room.behind.retain(|other| *other != key);
         }
-        if gone.has_skips {
+        if gone.has_skips() {
             room.skips.retain(|skip| skip.subscription != key);
         }
         if room.members.is_empty() {
             self.remove_room(gone.room);
-        } else if gone.pace == Pace::Behind {
-            self.unsettled.push(gone.room);
+        } else if gone.pace() == Pace::Behind {
+            self.touch(gone.room);
         }
     }
 
@@ -376,146 +444,4 @@ impl Fanout {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn room() -> Arc<str> {
-        "lobby".into()
-    }
-
-    /// What a subscription would be sent, all pieces.
-    fn drain(fanout: &mut Fanout, subscription: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while let Some((position, len)) = fanout.sendable(subscription) {
-            let of = &mut fanout.subscriptions[subscription as usize];
-            bytes.extend_from_slice(&fanout.rooms[of.room as usize].log.readable(position)[..len]);
-            of.cursor = (position + len as u64) as u32;
-        }
-        bytes
-    }
-
-    fn append(fanout: &mut Fanout, frame: &[u8], except: &[u32]) -> Appended {
-        let key = fanout.find("lobby").unwrap();
-        fanout.append(key, frame, except, |_, _| None, &mut Vec::new())
-    }
-
-    #[test]
-    fn the_last_leave_frees_the_room() {
-        let (mut fanout, mut first) = (Fanout::default(), NONE);
-        assert!(fanout.subscribe(1, &mut first, &room(), FormatId::NATIVE));
-        assert!(!fanout.subscribe(1, &mut first, &room(), FormatId::NATIVE));
-        append(&mut fanout, b"frame", &[]);
-        assert!(fanout.unsubscribe(&mut first, "lobby") && !fanout.unsubscribe(&mut first, "lobby"));
-        assert_eq!((fanout.rooms.len(), fanout.names.len(), fanout.dirty.len(), first), (0, 0, 0, NONE));
-        assert_eq!(fanout.pool.bytes_in_use(), 0);
-    }
-
-    #[test]
-    fn senders_skip_their_own_frames_at_any_depth() {
-        let (mut fanout, mut anna, mut bob) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut anna, &room(), FormatId::NATIVE);
-        fanout.subscribe(2, &mut bob, &room(), FormatId::NATIVE);
-        for (frame, except) in [(b"a1", anna), (b"b1", bob), (b"a2", anna), (b"a3", anna), (b"b2", bob)] {
-            assert_eq!(append(&mut fanout, frame, &[except]), Appended { readers: 1, skipped: 0 });
-        }
-        assert_eq!(drain(&mut fanout, anna), b"b1b2");
-        assert_eq!(drain(&mut fanout, bob), b"a1a2a3");
-        fanout.settle(0);
-        assert_eq!(fanout.pool.bytes_in_use(), 0);
-        assert!(fanout.rooms[0].skips.is_empty());
-    }
-
-    #[test]
-    fn a_lagging_reader_skips_live_frames_and_keeps_durable_ones() {
-        let (mut fanout, mut slow) = (Fanout::default(), NONE);
-        fanout.subscribe(1, &mut slow, &room(), FormatId::NATIVE);
-        append(&mut fanout, b"one ", &[]);
-        fanout.fall_behind(slow);
-        for i in 0..10 {
-            let done = fanout.append(0, b"live", &[], |_, _| Some(Lagging::Skip), &mut Vec::new());
-            assert_eq!((done.skipped, done.readers), (1, 0), "{i}");
-        }
-        assert_eq!(fanout.rooms[0].lag(slow, &fanout.subscriptions[slow as usize]), 4);
-        append(&mut fanout, b"two", &[]);
-        assert_eq!(drain(&mut fanout, slow), b"one two");
-        let mut close = Vec::new();
-        append(&mut fanout, b"three", &[]);
-        fanout.append(0, b"durable", &[], |_, _| Some(Lagging::Close), &mut close);
-        assert_eq!(close, [1]);
-    }
-
-    #[test]
-    fn the_log_is_kept_for_the_slowest() {
-        let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut fast, &room(), FormatId::NATIVE);
-        fanout.subscribe(2, &mut slow, &room(), FormatId::NATIVE);
-        append(&mut fanout, &[7; 10_000], &[]);
-        append(&mut fanout, &[8; 10_000], &[]);
-        drain(&mut fanout, fast);
-        fanout.fall_behind(slow);
-        fanout.settle(0);
-        assert_eq!(fanout.rooms[0].behind, [slow]);
-        assert_eq!(drain(&mut fanout, slow).len(), 20_000);
-        fanout.settle(0);
-        assert_eq!((fanout.rooms[0].behind.len(), fanout.pool.bytes_in_use()), (0, 0));
-    }
-
-    #[test]
-    fn jumping_to_the_head_lets_the_log_go() {
-        let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut fast, &room(), FormatId::NATIVE);
-        fanout.subscribe(2, &mut slow, &room(), FormatId::NATIVE);
-        append(&mut fanout, b"frame", &[fast]);
-        fanout.fall_behind(slow);
-        append(&mut fanout, b"its own", &[fast, slow]);
-        assert_eq!(drain(&mut fanout, slow), b"frame");
-        assert_eq!(std::mem::take(&mut fanout.unsettled), [0]);
-        fanout.settle(0);
-        assert_eq!((fanout.rooms[0].behind.len(), fanout.pool.bytes_in_use()), (0, 0));
-    }
-
-    #[test]
-    fn leaving_while_behind_lets_the_log_go() {
-        let (mut fanout, mut fast, mut slow) = (Fanout::default(), NONE, NONE);
-        fanout.subscribe(1, &mut fast, &room(), FormatId::NATIVE);
-        fanout.subscribe(2, &mut slow, &room(), FormatId::NATIVE);
-        append(&mut fanout, b"frame", &[fast]);
-        fanout.fall_behind(slow);
-        fanout.rooms[0].is_dirty = false;
-        fanout.settle(0);
-        let mut rooms = Vec::new();
-        fanout.unsubscribe_all(&mut slow, |room| rooms.push(room));
-        assert_eq!(std::mem::take(&mut fanout.unsettled), [0]);
-        fanout.settle(0);
-        assert_eq!((rooms.len(), fanout.rooms[0].members.len(), fanout.pool.bytes_in_use()), (1, 1, 0));
-    }
-
-    #[test]
-    fn each_format_has_a_log_of_its_own() {
-        let other = FormatId::from_bits(1);
-        let mut fanout = Fanout::default();
-        let (mut native, mut foreign, mut third) = (NONE, NONE, NONE);
-        fanout.subscribe(1, &mut native, &room(), FormatId::NATIVE);
-        fanout.subscribe(2, &mut foreign, &room(), other);
-        fanout.subscribe(3, &mut third, &room(), other);
-        assert!(
-            !fanout.subscribe(3, &mut third, &room(), FormatId::NATIVE),
-            "one subscription to a room, whatever the format"
-        );
-        let logs: Vec<u32> = fanout.siblings("lobby").collect();
-        let members: Vec<usize> = logs.iter().map(|key| fanout.rooms[*key as usize].members.len()).collect();
-        assert_eq!(members, [1, 2]);
-        assert_eq!(fanout.subscription_to(third, "lobby"), Some(third));
-
-        // The first of the chain goes, the rest is still found; then a new one joins behind it.
-        assert!(fanout.unsubscribe(&mut native, "lobby"));
-        assert_eq!(fanout.siblings("lobby").collect::<Vec<_>>(), logs[1..]);
-        fanout.subscribe(1, &mut native, &room(), FormatId::NATIVE);
-        assert_eq!(fanout.siblings("lobby").count(), 2);
-        assert!(fanout.unsubscribe(&mut native, "lobby"));
-        assert_eq!(fanout.siblings("lobby").collect::<Vec<_>>(), logs[1..]);
-        fanout.unsubscribe_all(&mut foreign, |_| ());
-        fanout.unsubscribe_all(&mut third, |_| ());
-        assert_eq!((fanout.find("lobby"), fanout.rooms.len()), (None, 0));
-    }
-}
+mod tests;

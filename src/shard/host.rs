@@ -92,7 +92,8 @@ async fn serve(rings: Rings, ready: Ready, start: Start, closers: Vec<TcpListene
             }
         }
         in_a_row += 1;
-        if is_busy && in_a_row < TURNS_MAX {
+        // A turn that has left members of a room waiting was a long one.
+        if is_busy && in_a_row < TURNS_MAX && !shard.shard.borrow().is_half_way() {
             continue;
         }
         in_a_row = 0;

@@ -38,6 +38,11 @@ impl ChunkPool {
         }
     }
 
+    /// Gives free chunks back to the allocator.
+    pub fn trim(&mut self) {
+        self.free = Vec::new();
+    }
+
     pub fn bytes_in_use(&self) -> usize {
         self.in_use
     }

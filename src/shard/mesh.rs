@@ -52,6 +52,11 @@ impl Mesh {
         out.sender.push(mail)
     }
 
+    /// Keeps room for so many in each backlog.
+    pub fn trim(&mut self, kept: usize) {
+        self.out.iter_mut().flatten().for_each(|out| out.backlog.shrink_to(kept));
+    }
+
     /// Room for one more command. Unlike `offer` it may be queued behind a short backlog, which keeps a connection's mail in order.
     pub fn is_congested(&self, shard: u16) -> bool {
         self.out[usize::from(shard)].as_ref().is_some_and(|out| out.backlog.len() >= Self::BACKLOG_SOFT_MAX)

@@ -25,6 +25,7 @@ mod liveness;
 mod log;
 pub mod mail;
 pub mod mesh;
+mod pass;
 mod post;
 mod receive;
 mod records;
@@ -33,7 +34,9 @@ mod room_timers;
 mod settings;
 mod sign_in;
 mod streams;
+mod subscription;
 mod totals;
+mod trim;
 mod turn;
 mod users;
 pub mod wheel;
@@ -128,6 +131,8 @@ struct Core<P: Plane> {
     /// By slot.
     conns: Conns,
     actives: Slab<conn::Active>,
+    /// Most side records in a turn since the last look (`trim`).
+    actives_peak: usize,
     buffers: BufferPool,
     /// Connections whose slot was not released yet.
     open: u64,
@@ -185,6 +190,7 @@ impl<P: Plane> Shard<P> {
         let settings = Settings::from(&*parts.config);
         let ws = &parts.config.ws;
         let deflater = Deflater::new(ws.deflate_level as u32, ws.deflate_min_bytes as usize);
+        let users = Users::new((&*parts.config).into());
         let native = Encoder { vocabulary: Native, expose_email: settings.expose_email };
         Shard {
             rooms: Rooms::new(parts.id, (&*parts.config).into()),
@@ -214,10 +220,11 @@ impl<P: Plane> Shard<P> {
                 ids: parts.ids,
                 conns: Conns::new(capacity),
                 actives: Slab::new(),
+                actives_peak: 0,
                 buffers: BufferPool::default(),
                 open: 0,
                 cooling: Vec::new(),
-                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring.
+                // 512 ticks: the usual deadline, a ping after 25 s, is within one turn of the ring. Others are looked at each 51 s.
                 wheel: Timers::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
@@ -225,7 +232,7 @@ impl<P: Plane> Shard<P> {
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
                 secured: records::Secured::default(),
-                users: Users::default(),
+                users,
                 engines: Engines::default(),
                 addresses: parts.addresses,
                 totals: parts.totals,

@@ -24,6 +24,11 @@ impl Parked {
     /// is a few hundred. More: refused as `overloaded`.
     const MAX: usize = 65_536;
 
+    /// Gives back room that was needed for more rooms at a time.
+    pub fn trim(&mut self) {
+        self.rooms.shrink_to(self.rooms.len());
+    }
+
     /// Commands that wait.
     pub fn len(&self) -> usize {
         self.count
@@ -90,6 +95,7 @@ impl<P: Plane> Shard<P> {
             }
             Mail::Config(config) => {
                 core.settings = (&*config).into();
+                core.users.rates = (&*config).into();
                 core.native.expose_email = core.settings.expose_email;
                 let keys = core.verifier.keys().clone();
                 core.verifier = Arc::new(Verifier::new((&config.auth).into(), keys));

@@ -131,32 +131,32 @@ impl<P: Plane> Core<P> {
     }
 
     /// The flush's visit to one connection: plans a send of what is sealed, and seals more before if nothing is.
-    pub(super) fn plan_records(&mut self, slot: Slot, is_ping_due: bool) {
-        let Some(mut session) = self.secured.take(slot) else { return };
+    pub(super) fn plan_records(&mut self, slot: Slot, is_ping_due: bool) -> Result<(), Exhausted> {
+        let Some(mut session) = self.secured.take(slot) else { return Ok(()) };
         if is_ping_due {
             // Until there is room for it.
             self.conns[slot as usize].flags |= flag::PING_DUE;
         }
         let sealed = match session.unsent().is_empty() && !session.is_silent() {
             true => self.seal_next(slot, &mut session),
-            false => Ok(()),
+            // What is behind it waits until it is gone.
+            false => Ok(!session.is_silent()),
         };
         let (unsent, is_silent) = (session.unsent().len(), session.is_silent());
         self.keep_session(slot, session);
-        if sealed == Err(Exhausted) {
-            self.counters.tls_record_faults += 1;
-            self.hang_up(slot);
-        }
         if unsent > 0 {
             self.deliveries.plan_records(slot, unsent as u32);
-            self.mark_dirty(slot); // perhaps there is more: the next round looks
         } else if is_silent && self.conns[slot as usize].has(flag::LAST_WORDS) {
             self.linger(slot);
         }
+        if sealed? {
+            self.mark_dirty(slot); // there is more: the next round looks
+        }
+        Ok(())
     }
 
-    /// Seals what comes next: private bytes, a ping, then the rooms' frames. At the end of everything, `close_notify`.
-    fn seal_next(&mut self, slot: Slot, session: &mut Session) -> Result<(), Exhausted> {
+    /// Seals what comes next: private bytes, a ping, then the rooms' frames. At the end of everything, `close_notify`. True: there is more.
+    fn seal_next(&mut self, slot: Slot, session: &mut Session) -> Result<bool, Exhausted> {
         let conn = &mut self.conns[slot as usize];
         let (flags, active, mut key) = (conn.flags, conn.active, conn.first_subscription);
         let format = self.formats.get(conn.kind.format());
@@ -166,18 +166,23 @@ impl<P: Plane> Core<P> {
         let is_all_private = taken == private.len();
         let mut len = taken;
 
+        let mut is_more = !is_all_private;
         let mut ranges = SmallVec::<[(u32, u64, usize); 6]>::new();
         if is_all_private && flags & (flag::HOLD_LOGS | flag::LAST_WORDS) == 0 {
-            while key != NONE && len < SEALED_BYTES_MAX {
+            while key != NONE {
                 match self.fanout.sendable(key) {
                     Some((from, more)) if len == 0 || len + more <= SEALED_BYTES_MAX => {
                         let subscription = &mut self.fanout.subscriptions[key as usize];
                         subscription.cursor = (from + more as u64) as u32;
-                        ranges.push((subscription.room, from, more));
-                        self.deliveries.touched.push(subscription.room);
+                        let room = subscription.room;
+                        ranges.push((room, from, more));
+                        self.fanout.touch(room);
                         len += more;
                     }
-                    Some(_) => break,
+                    Some(_) => {
+                        is_more = true;
+                        break;
+                    }
                     None => key = self.fanout.subscriptions[key as usize].next,
                 }
             }
@@ -205,7 +210,7 @@ impl<P: Plane> Core<P> {
         if is_all_private && flags & flag::LAST_WORDS != 0 {
             session.end();
         }
-        Ok(())
+        Ok(is_more)
     }
 
     /// The kernel took so many bytes of what was sealed.
@@ -217,10 +222,15 @@ impl<P: Plane> Core<P> {
 
     /// Everything sealed was taken.
     pub(super) fn records_are_out(&mut self, slot: Slot) {
-        if !self.conns[slot as usize].has(flag::LAST_WORDS) {
-            self.retire_active(slot);
-            if self.conns[slot as usize].stage == Stage::Carrier {
-                self.carrier_drained(slot);
+        let is_silent = self.secured.get(slot).is_some_and(Session::is_silent);
+        match self.conns[slot as usize].has(flag::LAST_WORDS) {
+            true if is_silent => self.linger(slot),
+            true => self.mark_dirty(slot),
+            false => {
+                self.retire_active(slot);
+                if self.conns[slot as usize].stage == Stage::Carrier {
+                    self.carrier_drained(slot);
+                }
             }
         }
     }

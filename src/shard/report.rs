@@ -72,7 +72,7 @@ impl<P: Plane> Shard<P> {
             users: core.users.connected() as u64,
             rooms_in_memory: rooms.rooms as u64,
             rooms_top: rooms.top.into_iter().map(|(room, sessions)| (room.to_string(), sessions)).collect(),
-            queue_bytes: (private + sealed) as u64 + unread,
+            queue_bytes: (private + sealed) as u64 + unread + core.fanout.unoffered_bytes(),
             log_bytes: core.fanout.pool.bytes_in_use() as u64,
             tls_sessions: core.secured.len() as u64,
             certificate_ends_s: core.secured.acceptor.as_ref().map(|acceptor| acceptor.validity.not_after_s),
@@ -102,6 +102,11 @@ impl<P: Plane> Shard<P> {
             waiting_mail: core.mesh.waiting(),
             tls_sessions: core.secured.len(),
         }
+    }
+
+    /// For simulation and tests: how many members may be looked at in a turn, instead of `limits::OFFERS_PER_TURN`.
+    pub fn set_offers_per_turn(&mut self, count: usize) {
+        self.core.deliveries.offers.per_turn = count.max(1);
     }
 
     /// Connections that hold a side record: in simulation and tests, idle ones must not.

@@ -6,7 +6,8 @@ use slab::Slab;
 
 pub struct RoomTimers {
     wheel: Wheel,
-    timers: Slab<RoomTimer>,
+    /// With the tick at which each is due.
+    timers: Slab<(u32, RoomTimer)>,
     expired: Vec<u32>,
 }
 
@@ -23,15 +24,20 @@ impl RoomTimers {
 
     /// `at_ms` is monotonic.
     pub fn set(&mut self, at_ms: u64, timer: RoomTimer) {
-        let key = self.timers.insert(timer) as u32;
-        self.wheel.set(key, ticks(at_ms));
+        let at = ticks(at_ms);
+        let key = self.timers.insert((at, timer)) as u32;
+        self.wheel.set(key, at);
     }
 
     /// Takes what is due at this tick.
     pub fn expire(&mut self, tick: u32, mut due: impl FnMut(RoomTimer)) {
         self.wheel.expire(tick, &mut self.expired);
         for key in self.expired.drain(..) {
-            due(self.timers.remove(key as usize));
+            match self.timers[key as usize] {
+                // It was further away than a turn of the ring.
+                (at, _) if at > tick => self.wheel.set(key, at),
+                _ => due(self.timers.remove(key as usize).1),
+            }
         }
     }
 }

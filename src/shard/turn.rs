@@ -28,6 +28,9 @@ impl<P: Plane> Shard<P> {
         let has_mail = self.open_mail(MAIL_BUDGET);
         self.tick();
         self.wait_for_company(started.mono_ns);
+        self.core.deliveries.offers.renew();
+        // Now, when what is to be sent is there and not out.
+        self.core.actives_peak = self.core.actives_peak.max(self.core.actives.len());
         for _ in 0..FLUSHES_MAX {
             self.core.flush();
             if !self.core.has_unsettled() {
@@ -39,7 +42,14 @@ impl<P: Plane> Shard<P> {
         self.core.plane.submit();
         let turn_ns = self.core.plane.now().mono_ns - started.mono_ns;
         self.core.histograms.turn.saturating_record(turn_ns);
-        has_mail || self.core.has_unsettled()
+        // A room that is half-way goes on at once, after a look at what has come meanwhile.
+        self.core.counters.turns_half_way += u64::from(self.is_half_way());
+        has_mail || self.core.has_unsettled() || self.is_half_way()
+    }
+
+    /// The last turn has offered frames to as many members as it may, and more wait for them.
+    pub fn is_half_way(&self) -> bool {
+        !self.core.fanout.dirty.is_empty()
     }
 
     /// Whether mail came since the last turn: looked at after announcing sleep.
@@ -77,9 +87,9 @@ impl<P: Plane> Shard<P> {
     }
 
     /// Before a large broadcast, looks out for further ones that could travel in the same sends. It spends at most a hundredth of
-    /// what the sends will take, and saves a whole round of them for each message that comes in time.
+    /// what the turn's sends will take, and saves a whole round of them for each message that comes in time.
     fn wait_for_company(&mut self, started_ns: u64) {
-        let sends = self.core.fanout.unsent_frames();
+        let sends = self.core.fanout.unsent_frames().min(self.core.deliveries.offers.per_turn);
         if sends < COMPANY_SENDS_MIN {
             return;
         }
@@ -113,6 +123,8 @@ impl<P: Plane> Shard<P> {
         self.core.users.sweep(self.core.now.mono_ns);
         self.core.drain_step();
         self.settle_rooms();
-        self.core.plane.tick();
+        if self.core.plane.tick() {
+            self.trim();
+        }
     }
 }

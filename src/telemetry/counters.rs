@@ -149,6 +149,7 @@ counters! {
         rate_limited "throng_rate_limited_total" "Commands over a rate limit";
         tls_record_faults "throng_tls_record_faults_total" "TLS connections ended because of a record that was wrong, or of an alert";
         pings_sent "throng_pings_sent_total" "WebSocket pings sent after silence, and comments on event streams";
+        turns_half_way "throng_turns_half_way_total" "Turns that left members of a large room for the next, to be offered its frames";
         mesh_sent "throng_mesh_messages_sent_total" "Messages to other shards";
         mesh_received "throng_mesh_messages_received_total" "Messages from other shards";
         engine_opened "throng_engine_sessions_total" "Engine.IO sessions opened";

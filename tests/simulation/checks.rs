@@ -268,6 +268,7 @@ impl World {
             ("no receive buffer", counters.plane_out_of_buffers),
             ("short send", counters.plane_short_sends),
             ("ping", counters.pings_sent),
+            ("room left half-way", counters.turns_half_way),
         ]
     }
 }

@@ -29,7 +29,7 @@ impl Lab {
     fn new(seed: u64, shards: u16, adjust: impl FnOnce(&mut Shape)) -> Lab {
         let mut shape = Shape::of(1);
         shape.config = Config::default();
-        (shape.shards, shape.faults, shape.mailbox) = (shards, Faults::NONE, 64);
+        (shape.shards, shape.faults, shape.mailbox, shape.offers) = (shards, Faults::NONE, 64, None);
         shape.plane.buffer_bytes = 2_048;
         adjust(&mut shape);
         let net = SimNet::new(seed, Faults::NONE);

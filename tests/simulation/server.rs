@@ -80,7 +80,12 @@ impl Server {
                 ids: UlidSource::new(Box::new(move |bytes| random.fill(bytes))),
             }
         });
-        let shards = parts.map(|parts| Shard::new(net.plane(shape.plane), parts)).collect();
+        let shards = parts.map(|parts| {
+            let mut shard = Shard::new(net.plane(shape.plane), parts);
+            shape.offers.into_iter().for_each(|count| shard.set_offers_per_turn(count));
+            shard
+        });
+        let shards = shards.collect();
         Server { shards, store, totals, addresses, config, controls, opened: 0 }
     }
 

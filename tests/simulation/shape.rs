@@ -82,6 +82,8 @@ pub struct Shape {
     pub short_tokens: bool,
     pub ends_by_drain: bool,
     pub config: Config,
+    /// How many members a turn may offer frames to, if not as many as ever.
+    pub offers: Option<usize>,
 }
 
 /// What may go wrong with the store, as probabilities.
@@ -139,6 +141,7 @@ impl Shape {
             short_tokens: rng.chance(0.1),
             ends_by_drain: rng.chance(0.3),
             config,
+            offers: rng.chance(0.5).then(|| 1 + rng.below(4)),
         }
     }
 

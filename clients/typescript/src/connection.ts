@@ -15,6 +15,8 @@ const STEADY_MS = 10_000;
 /** The old server of a migration serves so long; then the new connection is given up. */
 const MIGRATION_MS = 30_000;
 const LOST = 1006;
+/** Another connection has resumed this session. */
+const RESUMED_ELSEWHERE = 4009;
 const NORMAL = 1000;
 
 export interface ConnectionSettings {
@@ -56,6 +58,8 @@ export class Connection {
   /** The `refresh_token` that is under way, and its token. */
   #refreshId: string | null = null;
   #refreshToken = "";
+  /** A connection was lost behind its `resume`, which may take effect all the same, also later. */
+  #isResumeAdrift = false;
 
   constructor(
     private readonly settings: ConnectionSettings,
@@ -217,7 +221,7 @@ export class Connection {
   fired(timer: TimerName, now: number): void {
     const link = this.link;
     if (timer === "retry") this.#begin("reconnecting", now);
-    else if (timer === "steady") this.#attempt = 0;
+    else if (timer === "steady") this.#steady();
     else if (timer === "heartbeat") link?.heartbeat(this.ports.newId(), this.#everyMs, this.settings.answerMs, now);
     else if (timer === "refresh") this.tokenExpiring();
     else if (timer === "migration" && this.#next) this.#cut(this.#next);
@@ -226,6 +230,11 @@ export class Connection {
       if (link) this.#cut(link);
       else this.#lost(LOST, ""); // the provider does not answer
     }
+  }
+
+  #steady(): void {
+    this.#attempt = 0;
+    this.#isResumeAdrift = false;
   }
 
   #cut(link: Link): void {
@@ -262,6 +271,13 @@ export class Connection {
   // ------------------------------------------------------------ ends
 
   closed(link: Link, code: number, reason: string): void {
+    if (code === RESUMED_ELSEWHERE && this.#isResumeAdrift) {
+      // It was a connection of our own: a migration's, or one before this whose `resume` came late. Once, since else two clients
+      // of one session would take it from each other for ever.
+      this.#isResumeAdrift = false;
+      code = LOST;
+    }
+    if (link.phase === "resuming") this.#isResumeAdrift = true;
     if (link === this.#next) {
       this.#next = null;
       this.ports.effects.stop("migration");

@@ -33,6 +33,8 @@ export interface Entry extends Stored {
   lane: string;
   isOnWire: boolean;
   wasOnWire: boolean;
+  /** Of an earlier page, whose rooms this one may not have joined yet. */
+  isRestored: boolean;
   /** Not before this; 0 = at once. */
   retryAt: number;
 }
@@ -64,10 +66,10 @@ export class Outbox {
     return [...this.#entries.values()].map(({ id, type, data, since, order }) => ({ id, type, data, since, order }));
   }
 
-  add(stored: Stored, wasOnWire = false): void {
+  add(stored: Stored, isRestored = false): void {
     const { roomId } = JSON.parse(stored.data) as { roomId?: unknown };
     const lane = typeof roomId === "string" ? roomId : "";
-    this.#entries.set(stored.id, { ...stored, lane, isOnWire: false, wasOnWire, retryAt: 0 });
+    this.#entries.set(stored.id, { ...stored, lane, isOnWire: false, wasOnWire: isRestored, isRestored, retryAt: 0 });
   }
 
   /** What earlier pages left, oldest first; behind it what this one has already. Returns those that are new here. */
@@ -95,14 +97,14 @@ export class Outbox {
   }
 
   /** Those to be sent now, marked as being on the wire, and when to look again if something waits for its time. */
-  due(now: number, isLaneOpen: (lane: string) => boolean): { send: Entry[]; lookAt: number | null } {
+  due(now: number, isLaneOpen: (lane: string, isRestored: boolean) => boolean): { send: Entry[]; lookAt: number | null } {
     const send: Entry[] = [];
     const lanes = new Set<string>();
     let lookAt: number | null = null;
     for (const entry of this.#entries.values()) {
       if (lanes.has(entry.lane)) continue;
       lanes.add(entry.lane); // first of its lane: the others wait for it
-      if (entry.isOnWire || !isLaneOpen(entry.lane)) continue;
+      if (entry.isOnWire || !isLaneOpen(entry.lane, entry.isRestored)) continue;
       if (entry.retryAt > now) {
         lookAt = Math.min(lookAt ?? entry.retryAt, entry.retryAt);
       } else if (!entry.wasOnWire || now - entry.since < REPEAT_MS) {

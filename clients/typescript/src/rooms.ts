@@ -102,10 +102,13 @@ export class Rooms {
     return Object.fromEntries(read.map((room) => [room.id, room.position as Position]));
   }
 
-  /** Whether commands for a room have to wait: it is wanted, but not joined yet. */
-  isPending(roomId: string): boolean {
+  /**
+   * Whether commands for a room may go. They wait while it is wanted, but not joined yet. Those of an earlier page wait for this one
+   * to want it, too: they would come back with `not_in_room`.
+   */
+  isOpen(roomId: string, isRestored: boolean): boolean {
     const room = this.#rooms.get(roomId);
-    return room !== undefined && room.phase !== "joined";
+    return room ? room.phase === "joined" : !isRestored || roomId === "";
   }
 
   /** Whether a room_state is awaited. */

@@ -122,7 +122,7 @@ export class Traffic {
   flush(now: number): void {
     const link = this.ports.readyLink();
     if (!link || link.isEnding) return;
-    const { send, lookAt } = this.#outbox.due(now, (lane) => !this.recovery.rooms.isPending(lane));
+    const { send, lookAt } = this.#outbox.due(now, (lane, isRestored) => this.recovery.rooms.isOpen(lane, isRestored));
     for (const { id, type, data } of send) link.sendJson(id, type, data, now);
     if (lookAt !== null) this.ports.effects.start("resend", lookAt - now);
   }

@@ -74,6 +74,18 @@ test("a new server that refuses changes nothing; the next connection goes to the
   assert.equal(world.socket.url, "wss://throng.test/ws");
 });
 
+test("a new server that is lost behind its resume, which closes the old connection: the session goes on", async () => {
+  const { world, old, next } = await migrating();
+  upTo(world, next);
+  next.closes(1006);
+  assert.equal(world.client.isConnected(), true);
+  old.closes(4009);
+  assert.deepEqual([world.of("stopped"), world.client.getConnectionState()], [[], "reconnecting"]);
+  const socket = await world.comeBack([lobby(3)]);
+  socket.closes(4009);
+  assert.equal(world.client.getConnectionState(), "disconnected", "the next time it is somebody else");
+});
+
 test("a new server that takes us for another user is left at once", async () => {
   const { world, old, next } = await migrating();
   next.onopen?.();

@@ -236,6 +236,8 @@ test("storage: the queue outlives the page, in order and with its ids", async ()
   later.now = world.now + 1000;
   void later.client.sendMessage("chat_message", chat("3"));
   const next = await later.connect();
+  assert.equal(next.of("chat_message").length, 0, "this page is not in the room yet: they would come back with not_in_room");
+  await later.join(next, "lobby", 1);
   for (let n = 0; n < 3; n += 1) next.acks(next.last("chat_message"), { offset: n + 2 });
   assert.deepEqual(texts(next.of("chat_message")), ["1", "2", "3"]);
   assert.deepEqual(next.of("chat_message").slice(0, 2).map(({ id }) => id), ids.slice(1));

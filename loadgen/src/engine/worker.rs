@@ -211,7 +211,9 @@ impl<'a> Worker<'a> {
             self.roll(now);
         }
         if now >= self.next_tick_ns {
-            self.plane.tick();
+            if self.plane.tick() {
+                self.plane.release_memory();
+            }
             self.next_tick_ns = now + TICK;
         }
         self.begin_connects(now);

@@ -172,7 +172,7 @@ fn buffer_bytes(config: &Config, tables: &Tables) -> u64 {
     let options = tables.ring_options(config);
     let bytes =
         |options: &RingOptions| u64::from(options.buffers) * (options.buffer_bytes as usize + SLACK_BYTES) as u64;
-    u64::from(tables.shards) * (bytes(&options) + u64::from(tables.rings - 1) * bytes(&options.further()))
+    u64::from(tables.shards) * (bytes(&options) + u64::from(tables.rings - 1) * bytes(&options.further(tables.rings)))
 }
 
 /// Memory of one connection in the process, bytes: with TLS, if it is on, though some may come without.

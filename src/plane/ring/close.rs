@@ -37,6 +37,10 @@ impl Closing {
         closing
     }
 
+    pub fn shrink_to(&mut self, kept: usize) {
+        self.waiting.shrink_to(kept);
+    }
+
     /// Any file will do. False when the reserve is full, or the process has no descriptor left just now.
     fn refill(&mut self, doorbell: &Doorbell) -> bool {
         if self.reserve.len() == self.reserve_max {

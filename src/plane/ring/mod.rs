@@ -45,7 +45,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 #[derive(Clone, Copy, Debug)]
 pub struct RingOptions {
     /// Rows of the table: connections at a time. The kernel allows at most RLIMIT_NOFILE per ring; a row costs
-    /// 16 bytes here once used and 8 in the kernel at once.
+    /// 8 bytes here once used and 8 in the kernel at once.
     pub slots: u32,
     /// Receive buffers, a power of two up to 32,768. They bound what one turn can receive: too few and busy turns
     /// are cut short (`PlaneStats::out_of_buffers`), too many and they fall out of the cache.
@@ -55,11 +55,14 @@ pub struct RingOptions {
 }
 
 impl RingOptions {
-    /// Of the further rings of a shard (`Rings`), which hold mostly idle connections: an eighth of the buffers. The
-    /// kernel uses them in turn, so that each is touched sooner or later: of 1,024 buffers of 2 KiB, an eighth is
-    /// 270 KB, 14 bytes for each of 20,000 connections, where all would be 108.
-    pub fn further(&self) -> RingOptions {
-        RingOptions { buffers: (self.buffers / 8).max(16), ..*self }
+    /// Of the further rings of a shard of so many (`Rings`), which hold mostly idle connections: an eighth of the buffers, and all of
+    /// them together no more than half if that leaves each enough for a turn. The kernel uses them in turn, so that each is touched
+    /// sooner or later: 32 of 2 KiB are 68 KB, 3.5 bytes for each of 19,488 connections, where 1,024 would be 111.
+    pub fn further(&self, rings: u32) -> RingOptions {
+        const ENOUGH: u32 = 32;
+        let most = (self.buffers / 8).max(16);
+        let share = self.buffers / 2 / rings.saturating_sub(1).max(1);
+        RingOptions { buffers: share.clamp(ENOUGH.min(most), most).next_power_of_two(), ..*self }
     }
 }
 
@@ -105,10 +108,11 @@ impl Quiet {
     /// Events that make it a time after which something may have been left behind.
     const SOME_EVENTS: u64 = 500;
 
-    fn tick(&mut self, stats: &PlaneStats) {
+    /// True when it is over.
+    fn tick(&mut self, stats: &PlaneStats) -> bool {
         self.ticks += 1;
         if self.ticks < Self::WATCH_TICKS {
-            return;
+            return false;
         }
         let new = stats.events() - std::mem::replace(&mut self.events, stats.events());
         let busy = Self::BUSY_EVENTS.max(stats.open() / Self::BUSY_SHARE);
@@ -116,9 +120,7 @@ impl Quiet {
         if new > Self::SOME_EVENTS {
             self.was_busy = true;
         }
-        if new < busy && std::mem::replace(&mut self.was_busy, new > Self::SOME_EVENTS) {
-            os::release_memory();
-        }
+        new < busy && std::mem::replace(&mut self.was_busy, new > Self::SOME_EVENTS)
     }
 }
 
@@ -162,7 +164,7 @@ impl Ring {
 
     /// Queues a request about a slot.
     fn ask(&mut self, kind: Kind, slot: Slot, entry: squeue::Entry) {
-        let token = Token::new(kind, self.table.row(slot).generation, slot);
+        let token = Token::new(kind, self.table.row(slot).generation.into(), slot);
         // SAFETY: none of the requests that come here points at memory: polls, receives into the buffer ring,
         // cancels, installs, shutdowns and closes. Sends have their own way.
         unsafe { self.queue.push(&entry.user_data(token.to_bits())) };
@@ -172,6 +174,15 @@ impl Ring {
     fn arm(&mut self, kind: Kind, slot: Slot, entry: squeue::Entry) {
         self.table.row(slot).armed += 1;
         self.ask(kind, slot, entry);
+    }
+
+    /// Lists keep room for a usual turn's worth.
+    fn shrink(&mut self) {
+        const KEPT: usize = 1_024;
+        self.completions.shrink_to(KEPT);
+        self.queue.shrink_to(KEPT);
+        self.receiving.shrink_to(KEPT);
+        self.closing.shrink_to(KEPT);
     }
 
     fn handle(&mut self, entry: &cqueue::Entry, out: &mut Vec<Completion<Buffer>>) {
@@ -190,7 +201,7 @@ impl Ring {
         }
         let slot = token.subject;
         match self.table.get(slot) {
-            Some(row) if row.generation == token.generation && row.phase != table::Phase::Free => {}
+            Some(row) if u32::from(row.generation) == token.generation && row.phase != table::Phase::Free => {}
             // A failed cancel may well answer after its connection has gone.
             _ if token.kind == Kind::Cancel => return,
             _ => {
@@ -276,10 +287,15 @@ impl Plane for Ring {
         self.begin_close(slot);
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> bool {
         self.count_tick();
         self.demote_quiet();
-        self.quiet.tick(&self.stats);
+        self.quiet.tick(&self.stats)
+    }
+
+    fn release_memory(&mut self) {
+        self.shrink();
+        os::release_memory();
     }
 
     /// The buffers of the turn should be back: receives that ended for want of one are armed again here.

@@ -16,6 +16,10 @@ impl Queue {
         Queue { ring, aside: Vec::new(), enters: 0 }
     }
 
+    pub fn shrink_to(&mut self, kept: usize) {
+        self.aside.shrink_to(kept);
+    }
+
     pub fn ring(&self) -> &IoUring {
         &self.ring
     }

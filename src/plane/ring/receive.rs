@@ -5,7 +5,7 @@
 //! Time is counted in ticks (`Plane::tick`, about ten a second): no clock is read per message.
 use super::Ring;
 use super::buffers::{BUFFER_GROUP, Buffer};
-use super::table::{Phase, Tier};
+use super::table::{Note, Phase, Tier};
 use super::token::{Kind, Token};
 use crate::plane::{Completion, End, Slot};
 use io_uring::{opcode, squeue, types};
@@ -34,20 +34,26 @@ const SCANS_PER_TICK: usize = 4_096;
 #[derive(Default)]
 pub(super) struct Receiving {
     ticks: u16,
-    /// Slots that were promoted and not yet found otherwise; `Row::listed` says who is in it.
+    /// Slots that were promoted and not yet found otherwise; `Note::Listed` says who is in it.
     hot: Vec<Slot>,
     /// Where the next tick goes on looking through `hot`.
     next: usize,
     /// Open rows with nothing armed for input, waiting until buffers are back.
     unarmed: Vec<Slot>,
     /// Idle rows that are readable, oldest first, with their generation: nothing is armed for them. They wait for a buffer each.
-    ready: VecDeque<(Slot, u32)>,
+    ready: VecDeque<(Slot, u16)>,
 }
 
 impl Receiving {
     /// Something ended that waits to be armed again.
     pub fn has_unarmed(&self) -> bool {
         !self.unarmed.is_empty() || !self.ready.is_empty()
+    }
+
+    pub fn shrink_to(&mut self, kept: usize) {
+        self.hot.shrink_to(kept);
+        self.unarmed.shrink_to(kept);
+        self.ready.shrink_to(kept);
     }
 
     /// There may be connections to demote.
@@ -135,7 +141,9 @@ impl Ring {
                     if last && errno == libc::ENOBUFS && row.tier != Tier::Demoting {
                         // Takes its turn with the others: armed again, it would only fail again. One receive makes a hot one hot again.
                         let was_hot = std::mem::replace(&mut row.tier, Tier::Idle) == Tier::Hot;
-                        row.hits = if was_hot { HITS_TO_PROMOTE - 1 } else { row.hits };
+                        if was_hot {
+                            row.set_hits(HITS_TO_PROMOTE - 1);
+                        }
                         let generation = row.generation;
                         self.receiving.ready.push_back((slot, generation));
                     } else if last {
@@ -160,8 +168,8 @@ impl Ring {
             // A multishot receive ends like this when the completion queue overflows.
             return self.receiving.unarmed.push(slot);
         }
-        row.hits = if gap <= HIT_GAP_TICKS { row.hits + 1 } else { 1 };
-        if row.hits < HITS_TO_PROMOTE {
+        row.set_hits(if gap <= HIT_GAP_TICKS { row.hits() + 1 } else { 1 });
+        if row.hits() < HITS_TO_PROMOTE {
             return self.arm_poll(slot);
         }
         self.stats.promoted += 1;
@@ -171,14 +179,17 @@ impl Ring {
 
     fn become_hot(&mut self, slot: Slot) {
         let row = self.table.row(slot);
-        (row.tier, row.hits) = (Tier::Hot, 0);
-        if !std::mem::replace(&mut row.listed, true) {
+        row.tier = Tier::Hot;
+        row.set_hits(0);
+        if !row.note(Note::Listed, true) {
             self.receiving.hot.push(slot);
         }
     }
 
     fn fall_idle(&mut self, slot: Slot) {
-        (self.table.row(slot).tier, self.table.row(slot).hits) = (Tier::Idle, 0);
+        let row = self.table.row(slot);
+        row.tier = Tier::Idle;
+        row.set_hits(0);
         self.stats.demoted += 1;
         self.arm_poll(slot);
     }
@@ -232,11 +243,11 @@ impl Ring {
                 }
                 demotions += 1;
                 row.tier = Tier::Demoting;
-                let stream = Token::new(Kind::Stream, row.generation, slot);
+                let stream = Token::new(Kind::Stream, row.generation.into(), slot);
                 let cancel = opcode::AsyncCancel::new(stream.to_bits()).build();
                 self.ask(Kind::Cancel, slot, cancel.flags(squeue::Flags::SKIP_SUCCESS));
             }
-            self.table.row(slot).listed = false;
+            self.table.row(slot).note(Note::Listed, false);
             self.receiving.hot.swap_remove(self.receiving.next);
         }
     }

@@ -41,7 +41,7 @@ impl Rings {
         let doorbell = first.doorbell.clone();
         let mut rings = vec![first];
         for number in 1..count {
-            let ring = Ring::silent(&options.further(), further, doorbell.clone())?;
+            let ring = Ring::silent(&options.further(count), further, doorbell.clone())?;
             rings[0].arm_neighbour(number, ring.as_fd());
             rings.push(ring);
         }
@@ -131,7 +131,7 @@ impl Plane for Rings {
     }
 
     /// Demotes in one ring a tick, of those that have whom to: as many as a single ring would, whatever their number.
-    fn tick(&mut self) {
+    fn tick(&mut self) -> bool {
         let count = self.rings.len();
         self.rings.iter_mut().for_each(Ring::count_tick);
         let in_turn = (0..count).map(|step| (self.next_to_demote + step) % count);
@@ -140,7 +140,12 @@ impl Plane for Rings {
             self.next_to_demote = (number + 1) % count;
         }
         let stats = self.rings.iter().map(|ring| ring.stats).fold(PlaneStats::default(), PlaneStats::add);
-        self.rings[0].quiet.tick(&stats);
+        self.rings[0].quiet.tick(&stats)
+    }
+
+    fn release_memory(&mut self) {
+        self.rings.iter_mut().for_each(Ring::shrink);
+        os::release_memory();
     }
 
     fn submit(&mut self) {

@@ -6,7 +6,7 @@
 use super::Ring;
 use super::buffers::Buffer;
 use super::queue::Queue;
-use super::table::Phase;
+use super::table::{Note, Phase};
 use super::token::{GENERATION_MASK, Kind, Token};
 use crate::plane::{Completion, Shortfall, Slot};
 use io_uring::{opcode, squeue, types};
@@ -80,7 +80,7 @@ impl Ring {
     pub(super) fn arm_writable(&mut self, slot: Slot) {
         let Some(row) = self.table.get(slot) else { return };
         debug_assert!(matches!(row.phase, Phase::Open | Phase::Ended), "slot {slot} is not open");
-        if matches!(row.phase, Phase::Open | Phase::Ended) && !std::mem::replace(&mut row.awaits_room, true) {
+        if matches!(row.phase, Phase::Open | Phase::Ended) && !row.note(Note::AwaitsRoom, true) {
             let poll = opcode::PollAdd::new(types::Fixed(slot), libc::POLLOUT as u32);
             self.arm(Kind::Writable, slot, poll.build());
         }
@@ -89,7 +89,7 @@ impl Ring {
     pub(super) fn writable(&mut self, slot: Slot, out: &mut Vec<Completion<Buffer>>) {
         let row = self.table.row(slot);
         row.armed -= 1;
-        row.awaits_room = false;
+        row.note(Note::AwaitsRoom, false);
         match row.phase {
             Phase::Open | Phase::Ended => out.push(Completion::Writable { slot }),
             _ => self.release_when_unarmed(slot),

@@ -186,7 +186,7 @@ pub fn locked_bytes(rings: u32) -> u64 {
     let buffers = |count: u32| (u64::from(count) * 16).next_multiple_of(4_096);
     let all = RingOptions { slots: 1, buffers: BUFFERS_MAX, buffer_bytes: 64 };
     let first = locked(FIRST.submissions, FIRST.completions) + buffers(all.buffers);
-    let further = locked(FURTHER.submissions, FURTHER.completions) + buffers(all.further().buffers);
+    let further = locked(FURTHER.submissions, FURTHER.completions) + buffers(all.further(rings).buffers);
     locked(HOST_SUBMISSIONS, HOST_COMPLETIONS) + first + u64::from(rings.saturating_sub(1)) * further
 }
 

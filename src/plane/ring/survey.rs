@@ -41,7 +41,7 @@ pub fn survey(options: &RingOptions, rings: u32) -> Survey {
     let buffers = Pool::register(&ring, options.buffers as u16, options.buffer_bytes);
     survey.note(&format!("a ring of {} receive buffers (5.19)", options.buffers), buffers);
     if rings > 1 {
-        let further: Result<Vec<_>, _> = (1..rings).map(|_| setup::build(&options.further(), &FURTHER)).collect();
+        let further: Result<Vec<_>, _> = (1..rings).map(|_| setup::build(&options.further(rings), &FURTHER)).collect();
         survey.note(&format!("{} further rings beside it", rings - 1), further);
     }
     survey.note("the ring of the thread's runtime", host::runtime());

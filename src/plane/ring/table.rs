@@ -1,5 +1,5 @@
 //! The slot rows: what the ring must remember of a connection, and which slots are free.
-use super::token::GENERATION_MASK;
+use crate::limits::TABLE_ROWS_MAX;
 use crate::plane::Slot;
 
 /// Where a connection is in its life.
@@ -28,37 +28,64 @@ pub(super) enum Tier {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
-    /// At most `GENERATION_MASK`.
-    pub generation: u32,
+    /// Nothing armed outlives its generation, so it has only to differ from the last.
+    pub generation: u16,
     /// Tick of the last receive. While free, the low half of the next free slot.
     pub stamp: u16,
+    /// Requests that hold this row's file, sends excepted: those never outlive the call that makes them. While free, the upper part
+    /// of the next free slot.
+    pub armed: u8,
     pub phase: Phase,
     pub tier: Tier,
-    /// Requests that hold this row's file, sends excepted: those never outlive the call that makes them.
-    pub armed: u8,
-    /// Receives in a row that followed each other closely; meaningful in the idle tier.
-    pub hits: u8,
-    /// In the ring's list of hot slots, perhaps on account of an earlier generation.
-    pub listed: bool,
-    /// A poll for room is armed.
-    pub awaits_room: bool,
+    /// `hits`, and one bit each of `Note`.
+    notes: u8,
 }
 
-// A million rows are 12 MB beside the 4 KB that each socket takes in the kernel.
-const _: () = assert!(size_of::<Row>() <= 12);
+// A million rows are 8 MB beside the 4 KB that each socket takes in the kernel.
+const _: () = assert!(size_of::<Row>() <= 8);
+
+/// What else is remembered of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Note {
+    /// In the ring's list of hot slots, perhaps on account of an earlier generation.
+    Listed = 4,
+    /// A poll for room is armed.
+    AwaitsRoom = 8,
+}
+
+const HITS: u8 = 3;
 
 impl Row {
+    /// Receives in a row that followed each other closely, at most 3; meaningful in the idle tier.
+    pub fn hits(&self) -> u8 {
+        self.notes & HITS
+    }
+
+    pub fn set_hits(&mut self, hits: u8) {
+        self.notes = self.notes & !HITS | hits.min(HITS);
+    }
+
+    /// Makes a note, or crosses it out; whether it was there.
+    pub fn note(&mut self, note: Note, is_true: bool) -> bool {
+        let was_true = self.notes & note as u8 != 0;
+        self.notes = self.notes & !(note as u8) | if is_true { note as u8 } else { 0 };
+        was_true
+    }
+
     /// Next in the list of free slots. It lies in fields that mean nothing while a row is free.
     fn next_free(&self) -> u32 {
-        u32::from(self.stamp) | u32::from(self.armed) << 16 | u32::from(self.hits) << 24
+        u32::from(self.stamp) | u32::from(self.armed) << 16
     }
 
     fn set_next_free(&mut self, slot: u32) {
-        (self.stamp, self.armed, self.hits) = (slot as u16, (slot >> 16) as u8, (slot >> 24) as u8);
+        (self.stamp, self.armed) = (slot as u16, (slot >> 16) as u8);
     }
 }
 
-const NONE: u32 = u32::MAX;
+/// No slot: more than any table has.
+const NONE: u32 = 0xff_ffff;
+const _: () = assert!(TABLE_ROWS_MAX < NONE);
 
 /// Rows come into being as slots are first used, and free slots are used again last in, first out: the rows of a
 /// large table that serves few connections stay few and close together.
@@ -87,16 +114,7 @@ impl Table {
     pub fn open(&mut self) -> Option<Slot> {
         let slot = match self.free {
             NONE if self.rows.len() < self.slots as usize => {
-                let mut row = Row {
-                    generation: 0,
-                    stamp: 0,
-                    phase: Phase::Free,
-                    tier: Tier::Idle,
-                    armed: 0,
-                    hits: 0,
-                    listed: false,
-                    awaits_room: false,
-                };
+                let mut row = Row { generation: 0, stamp: 0, armed: 0, phase: Phase::Free, tier: Tier::Idle, notes: 0 };
                 row.set_next_free(NONE);
                 self.rows.push(row);
                 self.rows.len() as u32 - 1
@@ -108,14 +126,12 @@ impl Table {
         debug_assert!(row.phase == Phase::Free);
         self.free = row.next_free();
         *row = Row {
-            generation: row.generation.wrapping_add(1) & GENERATION_MASK,
+            generation: row.generation.wrapping_add(1),
             stamp: 0,
+            armed: 0,
             phase: Phase::Open,
             tier: Tier::Idle,
-            armed: 0,
-            hits: 0,
-            awaits_room: false,
-            ..*row
+            notes: row.notes & Note::Listed as u8,
         };
         Some(slot)
     }
@@ -159,10 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap_within_their_bits() {
+    fn generations_wrap() {
         let mut table = Table::new(1);
         let slot = table.open().expect("room");
-        table.row(slot).generation = GENERATION_MASK;
+        table.row(slot).generation = u16::MAX;
         table.release(slot);
         table.open().expect("room");
         assert_eq!(table.row(slot).generation, 0);

@@ -293,7 +293,12 @@ impl Plane for SimPlane {
         self.asked.push(slot);
     }
 
-    fn tick(&mut self) {}
+    /// Every time is a busy time that has just ended.
+    fn tick(&mut self) -> bool {
+        true
+    }
+
+    fn release_memory(&mut self) {}
 
     fn submit(&mut self) {
         self.stats.enters += 1;

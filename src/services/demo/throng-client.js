@@ -301,6 +301,7 @@ class Tokens {
 const STEADY_MS = 10_000;
 const MIGRATION_MS = 30_000;
 const LOST = 1006;
+const RESUMED_ELSEWHERE = 4009;
 const NORMAL = 1000;
 class Connection {
     settings;
@@ -318,6 +319,7 @@ class Connection {
     #heartbeatMs = HEARTBEAT_MS;
     #refreshId = null;
     #refreshToken = "";
+    #isResumeAdrift = false;
     constructor(settings, ports) {
         this.settings = settings;
         this.ports = ports;
@@ -476,7 +478,7 @@ class Connection {
         if (timer === "retry")
             this.#begin("reconnecting", now);
         else if (timer === "steady")
-            this.#attempt = 0;
+            this.#steady();
         else if (timer === "heartbeat")
             link?.heartbeat(this.ports.newId(), this.#everyMs, this.settings.answerMs, now);
         else if (timer === "refresh")
@@ -491,6 +493,10 @@ class Connection {
             else
                 this.#lost(LOST, "");
         }
+    }
+    #steady() {
+        this.#attempt = 0;
+        this.#isResumeAdrift = false;
     }
     #cut(link) {
         this.#close(link);
@@ -519,6 +525,12 @@ class Connection {
         this.link = link;
     }
     closed(link, code, reason) {
+        if (code === RESUMED_ELSEWHERE && this.#isResumeAdrift) {
+            this.#isResumeAdrift = false;
+            code = LOST;
+        }
+        if (link.phase === "resuming")
+            this.#isResumeAdrift = true;
         if (link === this.#next) {
             this.#next = null;
             this.ports.effects.stop("migration");
@@ -642,10 +654,10 @@ class Outbox {
     list() {
         return [...this.#entries.values()].map(({ id, type, data, since, order }) => ({ id, type, data, since, order }));
     }
-    add(stored, wasOnWire = false) {
+    add(stored, isRestored = false) {
         const { roomId } = JSON.parse(stored.data);
         const lane = typeof roomId === "string" ? roomId : "";
-        this.#entries.set(stored.id, { ...stored, lane, isOnWire: false, wasOnWire, retryAt: 0 });
+        this.#entries.set(stored.id, { ...stored, lane, isOnWire: false, wasOnWire: isRestored, isRestored, retryAt: 0 });
     }
     restore(found) {
         const own = [...this.#entries.values()];
@@ -674,7 +686,7 @@ class Outbox {
             if (lanes.has(entry.lane))
                 continue;
             lanes.add(entry.lane);
-            if (entry.isOnWire || !isLaneOpen(entry.lane))
+            if (entry.isOnWire || !isLaneOpen(entry.lane, entry.isRestored))
                 continue;
             if (entry.retryAt > now) {
                 lookAt = Math.min(lookAt ?? entry.retryAt, entry.retryAt);
@@ -763,9 +775,9 @@ class Rooms {
         const read = [...this.#rooms.values()].filter((room) => room.position !== null).slice(0, RESUME_ROOMS_MAX);
         return Object.fromEntries(read.map((room) => [room.id, room.position]));
     }
-    isPending(roomId) {
+    isOpen(roomId, isRestored) {
         const room = this.#rooms.get(roomId);
-        return room !== undefined && room.phase !== "joined";
+        return room ? room.phase === "joined" : !isRestored || roomId === "";
     }
     isAnyJoining() {
         return [...this.#rooms.values()].some((room) => room.joinId !== null);
@@ -1073,7 +1085,7 @@ class Traffic {
         const link = this.ports.readyLink();
         if (!link || link.isEnding)
             return;
-        const { send, lookAt } = this.#outbox.due(now, (lane) => !this.recovery.rooms.isPending(lane));
+        const { send, lookAt } = this.#outbox.due(now, (lane, isRestored) => this.recovery.rooms.isOpen(lane, isRestored));
         for (const { id, type, data } of send)
             link.sendJson(id, type, data, now);
         if (lookAt !== null)

@@ -12,6 +12,7 @@ use crate::shard::conns::is_virtual;
 use crate::telemetry::{DropReason, EngineEnd};
 use crate::wire::engineio::PayloadWriter;
 use crate::wire::ws::{self, Opcode};
+use std::ops::Range;
 
 /// Bytes in a transport from which on it is full. Less: a slow client's socket runs dry between two turns. More: bytes are copied
 /// early that could still be skipped, and a session holds as many. One message may go beyond it.
@@ -109,8 +110,7 @@ impl<P: Plane> Core<P> {
             self.engine_push(key, &bytes);
             self.buffers.give_back(bytes);
             self.fanout.subscriptions[subscription as usize].cursor = (from + len as u64) as u32;
-            self.deliveries.touched.push(room);
-            self.deliveries.has_more = true;
+            self.fanout.touch(room);
         }
     }
 
@@ -128,7 +128,6 @@ impl<P: Plane> Core<P> {
             self.remember(slot, &bytes);
             self.engine_push(key, &bytes);
             self.buffers.give_back(bytes);
-            self.deliveries.has_more = true;
         }
         self.retire_active(slot);
     }
@@ -154,7 +153,6 @@ impl<P: Plane> Core<P> {
         for slot in waiting {
             if self.conns[slot as usize].has(flag::BLOCKED) {
                 self.writable(slot);
-                self.deliveries.has_more = true;
             }
         }
     }
@@ -174,15 +172,16 @@ impl<P: Plane> Core<P> {
         session.carrier()
     }
 
-    /// Plans what the members of a room get through their carriers, straight from its log. False: it is no room of virtual
-    /// connections. Members of one log have one format, so they are all virtual or none is.
-    pub(in crate::shard) fn plan_carried_room(&mut self, room: u32) -> bool {
+    /// Whether a room's members are virtual connections. Members of one log have one format, so they all are or none is.
+    pub(in crate::shard) fn is_carried_room(&self, room: u32) -> bool {
         let first = self.fanout.rooms[room as usize].members.first();
-        if !first.is_some_and(|key| is_virtual(self.fanout.subscriptions[*key as usize].conn)) {
-            return false;
-        }
-        for i in 0..self.fanout.rooms[room as usize].members.len() {
-            let key = self.fanout.rooms[room as usize].members[i];
+        first.is_some_and(|key| is_virtual(self.fanout.subscriptions[*key as usize].conn))
+    }
+
+    /// Plans what these members of a room get through their carriers, straight from its log.
+    pub(in crate::shard) fn plan_carried_members(&mut self, room: u32, places: Range<usize>) {
+        for place in places {
+            let key = self.fanout.rooms[room as usize].members[place];
             let subscription = &self.fanout.subscriptions[key as usize];
             if subscription.cursor == self.fanout.rooms[room as usize].log.head() as u32 {
                 continue;
@@ -191,10 +190,8 @@ impl<P: Plane> Core<P> {
             if !self.plan_carried(slot, key, room) {
                 self.fanout.fall_behind(key);
                 self.mark_dirty(slot);
-                self.deliveries.has_more = true;
             }
         }
-        true
     }
 
     /// One range of a room for one virtual connection, as a send of its carrier. False: not in this way, or not all of it.

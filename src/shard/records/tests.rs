@@ -139,6 +139,29 @@ fn private_bytes_and_two_rooms_come_whole_and_in_order() {
     }
 }
 
+/// Not in the next one, which may be a tick later.
+#[test]
+fn a_broadcast_leaves_in_its_turn() {
+    let net = SimNet::new(1, Faults::NONE);
+    let (mut shard, _sent) = shard_in(&net);
+    let world = world_of(&TLS13);
+    let mut peers: Vec<Peer> = (0..3).map(|_| open(&mut shard, &net, &world, &["a", "b"])).collect();
+    shard.turn();
+    for number in 0..3 {
+        let sends = shard.core.counters.bytes_sent;
+        shard.core.publish_here("a", &frame(&number.to_string()), Class::Live, &[], 0);
+        shard.core.publish_here("b", &frame(&number.to_string()), Class::Live, &[], 0);
+        shard.turn();
+        // Header, content type and tag: both rooms' frames in one record.
+        assert_eq!(shard.core.counters.bytes_sent - sends, 3 * (2 * 3 + 5 + 1 + 16));
+        for peer in &mut peers {
+            peer.read(&net);
+            assert_eq!(peer.frames().len(), 2 * (number + 1));
+        }
+    }
+    assert_eq!(shard.core.fanout.pool.bytes_in_use(), 0);
+}
+
 /// What a client sends in many records reaches the frame machine whole, and its answers come back.
 #[test]
 fn echoes_come_back_over_a_rough_network() {
