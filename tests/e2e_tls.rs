@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use support::{Certificate, Client, PATIENCE, Server, Tls, frame, free_port};
+use support::{Certificate, Client, EIO, Http, PATIENCE, Server, Socket, Tls, frame, free_port, polling};
 
 /// A server with TLS on a port of its own, beside the plain one.
 struct World {
@@ -382,4 +382,53 @@ fn a_drain_closes_in_order() {
     assert_eq!(anna.closed(), 4200);
     assert_eq!(anna.stream().read(&mut [0; 16]).unwrap(), 0, "close_notify");
     world.server.ended();
+}
+
+/// Polls, the upgrade and what comes behind it, each on a TLS connection of its own, whichever shard that reaches.
+#[test]
+fn socket_io_goes_over_tls() {
+    let world = world(&["chat.max_chars=20000"]);
+    let config = world.certificate.config(&TLS13);
+    let tls = || world.server.tls(world.port, &config);
+    let http = || Http::on(tls(), world.port);
+    let mut plain = world.server.client("bob");
+    plain.join("lobby");
+    for round in 0..6 {
+        let sid = http().handshake();
+        let path = polling(&sid);
+        let (mut get, mut post) = (http(), http());
+        let connect = json!({"token": world.server.token("anna")});
+        assert_eq!(post.post(&path, format!("40{connect}").as_bytes()).body, "ok");
+        let mut heard = String::new();
+        while !heard.contains("connection_established") {
+            heard += &get.get(&path).body;
+        }
+        assert_eq!(post.post(&path, br#"421["join_room",{"roomId":"lobby"}]"#).body, "ok");
+        while !heard.contains("room_joined") {
+            heard += &get.get(&path).body;
+        }
+        let mut socket = Socket::on(tls(), world.port, &format!("{EIO}&transport=websocket&sid={sid}")).unwrap();
+        socket.send("2probe");
+        assert_eq!(socket.next().as_deref(), Some("3probe"));
+        assert_eq!(get.get(&path).body, "6");
+        // What is said while no poll waits goes over with the session.
+        let texts: Vec<String> = (0..40).map(|n| format!("{round}.{n} {}", "x".repeat(1 + n * 400))).collect();
+        for (n, text) in texts.iter().enumerate() {
+            plain.say("lobby", text);
+            if n == 10 {
+                socket.send("5");
+            }
+        }
+        for text in &texts {
+            let event = loop {
+                let packet = socket.next().expect("a packet");
+                if packet.starts_with("42[\"new_message\"") {
+                    break packet;
+                }
+            };
+            assert!(event.contains(&format!("\"message\":\"{text}\"")), "round {round}: {event:.300}");
+        }
+        socket.send("422[\"send_message\",{\"roomId\":\"lobby\",\"message\":\"back\"}]");
+        while !socket.next().expect("a packet").starts_with("432[{\"ok\":true") {}
+    }
 }

@@ -332,7 +332,8 @@ mod tests {
         #[test]
         fn any_id_is_read_without_harm(id in any::<String>(), rooms in "[a-c,]{1,8}") {
             if let Ok(request) = StreamRequest::new([rooms], Some(&id)) {
-                prop_assert!(joins(&request).len() <= 3);
+                // "a,b,c,aa": more names do not fit.
+                prop_assert!(joins(&request).len() <= 4);
             }
         }
     }

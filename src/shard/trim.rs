@@ -33,6 +33,7 @@ impl<P: Plane> Core<P> {
         self.admitted.shrink_to(KEPT);
         self.deliveries.trim(KEPT);
         self.fanout.trim(KEPT);
+        self.engines.trim(KEPT);
         self.buffers.trim();
         self.mesh.trim(KEPT);
         let peak = std::mem::replace(&mut self.actives_peak, self.actives.len());

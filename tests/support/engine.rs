@@ -4,22 +4,27 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Error, Message, WebSocket};
 
 pub const EIO: &str = "/socket.io/?EIO=4";
 
 /// An HTTP/1.1 connection that is used again and again.
-pub struct Http {
-    pub stream: TcpStream,
+pub struct Http<S = TcpStream> {
+    pub stream: S,
     port: u16,
     read: Vec<u8>,
 }
 
 impl Http {
     pub fn new(server: &Server) -> Http {
-        Http { stream: server.tcp(), port: server.port, read: Vec::new() }
+        Http::on(server.tcp(), server.port)
+    }
+}
+
+impl<S: Read + Write> Http<S> {
+    pub fn on(stream: S, port: u16) -> Http<S> {
+        Http { stream, port, read: Vec::new() }
     }
 
     /// Sends a request with its length; the answer is read by `answer`.
@@ -83,8 +88,8 @@ pub fn polling(sid: &str) -> String {
 }
 
 /// A WebSocket on the Engine.IO path.
-pub struct Socket {
-    pub socket: WebSocket<TcpStream>,
+pub struct Socket<S = TcpStream> {
+    pub socket: WebSocket<S>,
 }
 
 impl Socket {
@@ -93,14 +98,21 @@ impl Socket {
     }
 
     pub fn open_at(server: &Server, path: &str) -> Result<Socket, (u16, String)> {
-        let request = format!("ws://127.0.0.1:{}{path}", server.port).into_client_request().unwrap();
-        match tungstenite::client(request, server.tcp()) {
+        Socket::on(server.tcp(), server.port, path)
+    }
+}
+
+impl<S: Read + Write> Socket<S> {
+    /// On a stream on which nothing was sent yet.
+    pub fn on(stream: S, port: u16, path: &str) -> Result<Socket<S>, (u16, String)> {
+        let request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
+        match tungstenite::client(request, stream) {
             Ok((socket, _)) => Ok(Socket { socket }),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
                 let body = response.body().clone().unwrap_or_default();
                 Err((response.status().as_u16(), String::from_utf8_lossy(&body).into_owned()))
             }
-            Err(error) => panic!("{error}"),
+            Err(_) => panic!("no handshake"),
         }
     }
 
@@ -134,10 +146,6 @@ impl Socket {
 
     /// Lets it drop without a word.
     pub fn cut(self) {}
-
-    pub fn set_read_timeout(&mut self, timeout: Duration) {
-        self.socket.get_mut().set_read_timeout(Some(timeout)).unwrap();
-    }
 }
 
 fn binary(bytes: &[u8]) -> String {

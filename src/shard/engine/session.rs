@@ -160,6 +160,15 @@ impl Engines {
         self.sessions.is_empty() && self.exchanges.visitors == 0
     }
 
+    /// Keeps room for so many in the lists.
+    pub fn trim(&mut self, kept: usize) {
+        self.expired.shrink_to(kept);
+        self.released.shrink_to(kept);
+        self.answerable.shrink_to(kept);
+        self.resumes.shrink_to(kept);
+        self.output = socketio::Output::default();
+    }
+
     pub fn session_keys(&self) -> Vec<u32> {
         self.sessions.iter().map(|(key, _)| key as u32).collect()
     }
