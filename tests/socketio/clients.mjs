@@ -62,6 +62,14 @@ export async function command(socket, name, data) {
 }
 
 export const join = (socket, roomId) => command(socket, "join_room", { roomId });
+
+// Joins, and waits for the room's state, from which a recovery can begin.
+export async function enter(socket, room) {
+  const state = once(socket, "room_joined", ({ roomId }) => roomId === room);
+  await join(socket, room);
+  await state;
+}
+
 export const say = (socket, roomId, message) => command(socket, "send_message", { roomId, message });
 
 // Everything of a name that comes from now on, in order.

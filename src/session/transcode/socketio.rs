@@ -188,7 +188,9 @@ impl SocketIo {
                 b"room_state" => snapshot(parts.data, packet),
                 _ => packet.extend_from_slice(parts.data),
             }
-            if self.has_recovery && class == Some(Class::Durable) {
+            // A snapshot bears its room's position: who was in a room where nothing was said yet can come back to it, too.
+            let is_position = class == Some(Class::Durable) || parts.kind == b"room_state";
+            if self.has_recovery && is_position {
                 offset(parts, packet);
             }
             packet.push(b']');

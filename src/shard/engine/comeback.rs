@@ -65,7 +65,7 @@ impl<P: Plane> Core<P> {
             && let Some((room, epoch, offset)) = snapshot_position(native)
             && let Some(virtual_) = self.engines.virtual_of(slot)
         {
-            virtual_.memory.entered(room, epoch, offset);
+            virtual_.memory.snapshot(room, epoch, offset);
         }
     }
 

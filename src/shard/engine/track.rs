@@ -3,6 +3,7 @@
 //! A client that comes back names the offset of the last such event it saw (R-SIO-1, connection state recovery). Events of all its
 //! rooms reached it in one order, so from that one it follows how far it is in each. What was sent before a ping that was answered has
 //! arrived and is remembered only as one position for each room.
+use crate::rooms::command;
 use crate::session::socketio::Offset;
 use crate::wire::ws;
 use serde::{Deserialize, Serialize};
@@ -62,8 +63,14 @@ impl Memory {
         memory
     }
 
-    /// The client got a room's snapshot, which stands at this position.
-    pub fn entered(&mut self, room: &str, epoch: &str, offset: u64) {
+    /// The client is sent a room's snapshot, which stands at this position and bears it as its offset.
+    pub fn snapshot(&mut self, room: &str, epoch: &str, offset: u64) {
+        self.entered(room, epoch, offset);
+        self.event(&Offset { unix_ms: 0, at: Some((room, command::Position { epoch, offset })) });
+    }
+
+    /// From here on the client hears the room.
+    fn entered(&mut self, room: &str, epoch: &str, offset: u64) {
         if !self.rooms.iter().any(|known| &*known.room == room) && self.rooms.len() < usize::from(NO_ROOM) {
             self.rooms.push(Known { room: room.into(), epoch: epoch.into(), offset });
         }
@@ -219,6 +226,24 @@ mod tests {
         for unknown in ["1.10.e.a", "1.11.x.a", "9.1.e.c", "9", "", "x"] {
             assert_eq!(at(&memory, unknown), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_is_a_position_too() {
+        let mut memory = Memory::default();
+        memory.snapshot("a", "e", 10);
+        assert_eq!(at(&memory, "5.10.e.a"), Some(vec![("a".into(), 10)]));
+        memory.snapshot("b", "f", 0);
+        assert_eq!(at(&memory, "5.0.f.b"), expected(10, 0));
+        memory.sent(&frames(&["6.11.e.a", "6.12.e.a"]));
+        // Once more into a room: it stands at what was sent.
+        memory.snapshot("a", "e", 12);
+        assert_eq!(at(&memory, "6.11.e.a"), expected(11, 0));
+        assert_eq!(at(&memory, "7.12.e.a"), expected(12, 0));
+        // It was made anew.
+        memory.snapshot("b", "g", 3);
+        assert_eq!(at(&memory, "8.3.g.b"), Some(vec![("b".into(), 3)]));
+        assert_eq!(at(&memory, "5.0.f.b"), None);
     }
 
     #[test]

@@ -296,6 +296,11 @@ fn snapshots_name_what_was_missed_as_clients_know_it() {
     );
     assert_eq!(joined[1]["events"][0]["data"]["message"], "hi");
     assert_eq!(joined[1]["roomInfo"]["description"], r#","events":["#);
+    // Where the room stands, as the offset of what is to be recovered from.
+    let bearing = arguments(&event(&recovering(), Class::Live, &Event::Snapshot(&snapshot(None))));
+    let at =
+        offset_of(&bearing).and_then(|offset| offset.at.map(|(room, position)| (room.to_owned(), position.offset)));
+    assert_eq!(at, Some((room.id.to_string(), 18)));
     let plain = arguments(&messages(None));
     assert_eq!((plain[1].get("events"), &plain[1]["recentMessages"]), (None, &json!([])));
 }
