@@ -1,29 +1,35 @@
 //! A hash table that grows and shrinks by one small bucket at a time (linear hashing; Litwin 1980).
 //!
 //! A table that doubles is half empty when it has just done so, and moves all of its entries at once: of a million users that were
-//! ten bytes each, and a pause of a tenth of a second. Here an entry costs its own size, one byte and a share of its bucket, whatever
-//! the number of entries, and no step moves more than two hundred of them.
+//! ten bytes each, and a pause of a tenth of a second. Here an entry costs its own size, one byte of its hash and a share of its
+//! bucket, whatever the number of entries, and no step moves more than a few hundred of them.
 //!
-//! A bucket is a list with one byte of each entry's hash beside it: a search compares those, sixteen and more at a time, and looks
-//! at an entry only where they agree.
+//! A bucket is a chain of blocks of two cache lines, all of them full but the first. One size for all: lists that grew each by
+//! itself would fill the allocator's pages of one size after the other, and leave them half empty behind. With each entry stands one
+//! byte of its hash: a search compares those, and looks at an entry only where they agree.
 
-/// Entries per bucket, on average. More: longer searches. Fewer: the 48 bytes of a bucket weigh more.
-const BUCKET: usize = 64;
+/// Entries per bucket, on average: four blocks. More: longer searches. Fewer: the half of a block that is empty weighs more.
+const BUCKET: usize = 4 * BLOCK;
 
 /// Buckets are given back when there are twice as many as needed.
 const SHRINK: usize = BUCKET / 2;
 
-struct Bucket<T> {
+/// Entries of a block. With eight bytes each it takes 128 bytes.
+const BLOCK: usize = 13;
+
+struct Block<T> {
+    next: Option<Box<Block<T>>>,
+    /// The first `len` are there.
+    entries: [Option<T>; BLOCK],
     /// Upper bits of the hashes.
-    tags: Vec<u8>,
-    entries: Vec<T>,
+    tags: [u8; BLOCK],
+    len: u8,
 }
 
-impl<T> Default for Bucket<T> {
-    fn default() -> Bucket<T> {
-        Bucket { tags: Vec::new(), entries: Vec::new() }
-    }
-}
+const _: () = assert!(size_of::<Block<Box<u8>>>() <= 128);
+
+/// A chain of blocks.
+struct Bucket<T>(Option<Box<Block<T>>>);
 
 /// Entries by a hash that the caller computes, and can compute again from an entry.
 pub struct GradualTable<T> {
@@ -35,7 +41,7 @@ pub struct GradualTable<T> {
 
 impl<T> Default for GradualTable<T> {
     fn default() -> GradualTable<T> {
-        GradualTable { buckets: vec![Bucket::default()], len: 0 }
+        GradualTable { buckets: vec![Bucket(None)], len: 0 }
     }
 }
 
@@ -49,15 +55,14 @@ impl<T> GradualTable<T> {
     }
 
     pub fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
-        let bucket = &self.buckets[self.bucket(hash)];
-        bucket.find(hash, is_it).map(|at| &bucket.entries[at])
+        self.buckets[self.bucket(hash)].find(tag(hash), is_it)
     }
 
     /// Adds an entry, besides others that may be equal. `hash_of` is the hash of any entry.
     pub fn insert(&mut self, hash: u64, entry: T, hash_of: impl Fn(&T) -> u64) {
         self.len += 1;
         let at = self.bucket(hash);
-        self.buckets[at].push(hash, entry);
+        self.buckets[at].push(tag(hash), entry);
         if self.len > self.buckets.len() * BUCKET {
             self.split(hash_of);
         }
@@ -65,11 +70,7 @@ impl<T> GradualTable<T> {
 
     pub fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let at = self.bucket(hash);
-        let bucket = &mut self.buckets[at];
-        let found = bucket.find(hash, is_it)?;
-        bucket.tags.swap_remove(found);
-        let entry = bucket.entries.swap_remove(found);
-        bucket.shrink();
+        let entry = self.buckets[at].remove(tag(hash), is_it)?;
         self.len -= 1;
         if self.buckets.len() > 1 && self.len < self.buckets.len() * SHRINK {
             self.merge();
@@ -92,19 +93,15 @@ impl<T> GradualTable<T> {
     }
 
     fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
-        let (source, target) = (self.source(), self.buckets.len());
-        let old = std::mem::take(&mut self.buckets[source]);
-        if target == self.buckets.capacity() {
-            self.buckets.reserve_exact(target / 8 + 1);
+        let source = self.source();
+        if self.buckets.len() == self.buckets.capacity() {
+            self.buckets.reserve_exact(self.buckets.len() / 8 + 1);
         }
-        self.buckets.push(Bucket::default());
-        let stays = old.entries.iter().filter(|entry| self.bucket(hash_of(entry)) == source).count();
-        self.buckets[source].reserve(stays);
-        self.buckets[target].reserve(old.entries.len() - stays);
-        for entry in old.entries {
-            let hash = hash_of(&entry);
-            let at = self.bucket(hash);
-            self.buckets[at].push(hash, entry);
+        let mut old = std::mem::replace(&mut self.buckets[source], Bucket(None));
+        self.buckets.push(Bucket(None));
+        while let Some((tag, entry)) = old.pop() {
+            let at = self.bucket(hash_of(&entry));
+            self.buckets[at].push(tag, entry);
         }
     }
 
@@ -112,10 +109,9 @@ impl<T> GradualTable<T> {
     fn merge(&mut self) {
         let mut last = self.buckets.pop().expect("more than one");
         let target = self.source();
-        let bucket = &mut self.buckets[target];
-        bucket.reserve(last.entries.len());
-        bucket.tags.append(&mut last.tags);
-        bucket.entries.append(&mut last.entries);
+        while let Some((tag, entry)) = last.pop() {
+            self.buckets[target].push(tag, entry);
+        }
         if self.buckets.capacity() > 2 * self.buckets.len() {
             self.buckets.shrink_to_fit();
         }
@@ -123,28 +119,81 @@ impl<T> GradualTable<T> {
 }
 
 impl<T> Bucket<T> {
-    fn find(&self, hash: u64, mut is_it: impl FnMut(&T) -> bool) -> Option<usize> {
-        memchr::memchr_iter(tag(hash), &self.tags).find(|at| is_it(&self.entries[*at]))
-    }
-
-    fn push(&mut self, hash: u64, entry: T) {
-        if self.tags.len() == self.tags.capacity() {
-            self.reserve(self.tags.len() / 8 + 1);
+    fn find(&self, tag: u8, mut is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        let mut next = &self.0;
+        while let Some(block) = next {
+            for (other, entry) in block.tags.iter().zip(&block.entries) {
+                if *other == tag
+                    && let Some(entry) = entry
+                    && is_it(entry)
+                {
+                    return Some(entry);
+                }
+            }
+            next = &block.next;
         }
-        self.tags.push(tag(hash));
-        self.entries.push(entry);
+        None
     }
 
-    /// No more than asked for: an allocator's own steps are room enough.
-    fn reserve(&mut self, more: usize) {
-        self.tags.reserve_exact(more);
-        self.entries.reserve_exact(more);
+    fn push(&mut self, tag: u8, entry: T) {
+        match &mut self.0 {
+            Some(first) if usize::from(first.len) < BLOCK => {
+                let at = usize::from(first.len);
+                (first.tags[at], first.entries[at]) = (tag, Some(entry));
+                first.len += 1;
+            }
+            first => {
+                let mut block = Box::new(Block {
+                    next: first.take(),
+                    entries: [const { None }; BLOCK],
+                    tags: [tag; BLOCK],
+                    len: 1,
+                });
+                block.entries[0] = Some(entry);
+                *first = Some(block);
+            }
+        }
     }
 
-    fn shrink(&mut self) {
-        if self.entries.capacity() > 2 * self.entries.len() + BUCKET / 8 {
-            self.tags.shrink_to_fit();
-            self.entries.shrink_to_fit();
+    /// The last entry of the first block, with its tag.
+    fn pop(&mut self) -> Option<(u8, T)> {
+        let first = self.0.as_mut()?;
+        first.len -= 1;
+        let at = usize::from(first.len);
+        let (tag, entry) = (first.tags[at], first.entries[at].take());
+        if at == 0 {
+            self.0 = first.next.take();
+        }
+        entry.map(|entry| (tag, entry))
+    }
+
+    fn remove(&mut self, tag: u8, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        self.find(tag, &mut is_it)?;
+        // It is there: the last one takes its place, unless it is that one.
+        let (last_tag, last) = self.pop()?;
+        if last_tag == tag && is_it(&last) {
+            return Some(last);
+        }
+        let mut next = &mut self.0;
+        while let Some(block) = next {
+            for (other, entry) in block.tags.iter_mut().zip(&mut block.entries) {
+                if *other == tag && entry.as_ref().is_some_and(&mut is_it) {
+                    *other = last_tag;
+                    return entry.replace(last);
+                }
+            }
+            next = &mut block.next;
+        }
+        None
+    }
+}
+
+impl<T> Drop for Bucket<T> {
+    /// One after the other: a chain that dropped itself would do so by recursion.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut block) = next {
+            next = block.next.take();
         }
     }
 }
@@ -168,23 +217,25 @@ mod tests {
     #[test]
     fn memory_follows_the_entries_both_ways() {
         let mut table = GradualTable::default();
-        let places = |table: &GradualTable<u32>| table.buckets.iter().map(|one| one.entries.capacity()).sum::<usize>();
+        let places = |table: &GradualTable<u32>| {
+            let blocks =
+                |bucket: &Bucket<u32>| std::iter::successors(bucket.0.as_ref(), |one| one.next.as_ref()).count();
+            table.buckets.iter().map(blocks).sum::<usize>() * BLOCK
+        };
         for number in 0..20_000u32 {
             table.insert(hash(&number), number, hash);
-            assert!(number < 100 || places(&table) * 4 <= table.len() * 5, "{} for {}", places(&table), table.len());
+            assert!(places(&table) * 4 <= table.len() * 5 + 4 * BLOCK, "{} for {}", places(&table), table.len());
         }
         assert_eq!(table.buckets.len(), 20_000usize.div_ceil(BUCKET));
-        let longest = table.buckets.iter().map(|bucket| bucket.entries.len()).max().unwrap();
-        assert!(longest < 4 * BUCKET, "{longest} in one bucket");
         for number in 0..20_000u32 {
             assert_eq!(table.find(hash(&number), |other| *other == number), Some(&number));
             assert_eq!(table.find(hash(&(number + 20_000)), |other| *other == number + 20_000), None);
         }
         for number in 0..20_000u32 {
             assert_eq!(table.remove(hash(&number), |other| *other == number), Some(number));
-            assert!(places(&table) <= 3 * table.len() + 2 * BUCKET, "{} for {}", places(&table), table.len());
+            assert!(places(&table) <= 2 * table.len() + 2 * BLOCK, "{} for {}", places(&table), table.len());
         }
-        assert_eq!((table.len(), table.buckets.len(), places(&table) < BUCKET), (0, 1, true));
+        assert_eq!((table.len(), table.buckets.len(), places(&table)), (0, 1, 0));
     }
 
     proptest! {

@@ -147,8 +147,17 @@ impl Driver {
     /// Does everything that is to be done, in order; that may bring more.
     fn perform(&mut self) {
         loop {
-            let Some(output) = self.shared.lock().core.poll_output() else { return };
-            self.perform_one(output);
+            let mut inner = self.shared.lock();
+            let output = inner.core.poll_output();
+            inner.unstoring = match &output {
+                Some(Output::Unstore { id, .. }) => Some(id.clone()),
+                _ => None,
+            };
+            drop(inner);
+            match output {
+                Some(output) => self.perform_one(output),
+                None => return,
+            }
         }
     }
 
@@ -172,10 +181,13 @@ impl Driver {
                 });
             }
             Output::Event(event) => self.tell(event),
-            Output::Connected(result) => {
+            Output::Connected { connect, result } => {
                 let mut inner = self.shared.lock();
-                inner.was_connected = result.is_ok();
-                for waiter in inner.connecting.drain(..) {
+                if connect == inner.connect {
+                    inner.was_connected = result.is_ok();
+                }
+                // Not those who have begun anew meanwhile.
+                for (_, waiter) in inner.connecting.extract_if(.., |(number, _)| *number == connect) {
                     let _ = waiter.send(result.clone());
                 }
             }

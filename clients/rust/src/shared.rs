@@ -27,10 +27,15 @@ pub(crate) struct Shared {
 pub(crate) struct Inner {
     pub core: Core,
     pub answers: HashMap<String, Answer<Value>>,
-    pub connecting: Vec<Answer<()>>,
+    /// By the number of their `connect`.
+    pub connecting: Vec<(u64, Answer<()>)>,
+    /// The newest.
+    pub connect: u64,
     pub closing: Vec<oneshot::Sender<()>>,
     pub token: Option<Token>,
     pub sockets: HashMap<LinkId, Socket>,
+    /// The command that the task is taking out of the storage.
+    pub unstoring: Option<String>,
     /// What `connect` has promised is kept: later callers have it at once.
     pub was_connected: bool,
     /// The last handle is gone.
@@ -51,9 +56,11 @@ impl Shared {
             core: core(now(began)),
             answers: HashMap::new(),
             connecting: Vec::new(),
+            connect: 0,
             closing: Vec::new(),
             token: None,
             sockets: HashMap::new(),
+            unstoring: None,
             was_connected: false,
             is_over: false,
             is_dead: false,
@@ -72,25 +79,27 @@ impl Shared {
 
     pub fn connect(&self, user_id: &str, token: Token) -> oneshot::Receiver<Result<(), Error>> {
         let (give, answer) = oneshot::channel();
-        let is_idle = |inner: &Inner| inner.core.state() == State::Disconnected && !inner.is_dead;
-        let loaded = if is_idle(&self.lock()) { self.stored(|storage| storage.load(user_id)) } else { Ok(Vec::new()) };
         let mut inner = self.lock();
-        if is_idle(&inner) {
-            let stored = loaded.unwrap_or_else(|error| {
+        if inner.core.state() == State::Disconnected && !inner.is_dead {
+            // Under the lock: what the task is taking out of the storage just now must not be found in it.
+            let mut stored = self.stored(|storage| storage.load(user_id)).unwrap_or_else(|error| {
                 inner.core.handle_error(error);
                 Vec::new()
             });
+            stored.retain(|command| inner.unstoring.as_ref() != Some(&command.id));
             inner.was_connected = false;
             let is_provider = token.is_provider();
             inner.token = Some(token);
-            inner.connecting.push(give);
             // Who waited for the end waits no longer: there is a new beginning.
             inner.closing.clear();
-            inner.core.connect(user_id, is_provider, stored, self.now());
+            inner.connect = inner.core.connect(user_id, is_provider, stored, self.now());
+            let number = inner.connect;
+            inner.connecting.push((number, give));
         } else if inner.was_connected {
             let _ = give.send(Ok(()));
         } else if !inner.is_dead {
-            inner.connecting.push(give);
+            let number = inner.connect;
+            inner.connecting.push((number, give));
         }
         drop(inner);
         self.wake.notify_one();

@@ -12,7 +12,7 @@ fn program() -> std::path::PathBuf {
     own.ancestors().nth(2).expect("a profile's folder").join("examples/chat")
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn the_example_chats_and_survives_a_restart_of_the_server() {
     let server = Server::start(&[]);
     let mut program = Command::new(program());
@@ -34,10 +34,10 @@ async fn the_example_chats_and_survives_a_restart_of_the_server() {
     let mut keyboard = program.stdin.take().expect("piped");
     writeln!(keyboard, "Hello from the example").expect("a pipe");
     until("it has sent", || has("carol: Hello from the example") && has("stored at offset 1")).await;
-    server.kill();
+    server.kill().await;
     until("it notices", || has("Reconnecting")).await;
     writeln!(keyboard, "Written while the server is gone").expect("a pipe");
-    server.start_again();
+    server.start_again().await;
     let anna = Reader::straight("anna", &server, &["lobby"]).await;
     until("it is heard", || anna.texts("lobby").len() == 2).await;
     anna.say("lobby", "Welcome back").await.expect("an ack");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use support::{Proxy, Reader, Server, quick, until};
 use throng_client::{Client, Error, Event, FolderStorage, Options, SetupError, State, Token, TokenReason};
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_token_that_ends_is_renewed_in_time() {
-    let server = Arc::new(Server::start(&[]));
+    let server = Server::start(&[]);
     let reasons = Arc::new(std::sync::Mutex::new(Vec::new()));
     let (provider, asked) = (server.clone(), reasons.clone());
     let token = Token::provider(move |reason| {
@@ -27,7 +27,7 @@ async fn a_token_that_ends_is_renewed_in_time() {
     assert_eq!(dora.seen().states, [State::Connecting, State::Connected]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_bad_token_is_refused_with_the_reason_and_there_is_no_further_attempt() {
     let server = Server::start(&[]);
     let eve = Reader::new("eve", &server.url(), quick);
@@ -44,7 +44,7 @@ async fn a_bad_token_is_refused_with_the_reason_and_there_is_no_further_attempt(
     connected.await.expect("a connection");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_provider_that_panics_or_fails_is_asked_again() {
     let server = Server::start(&[]);
     let (token, asked) = (server.token("dora"), AtomicUsize::new(0));
@@ -64,7 +64,7 @@ async fn a_provider_that_panics_or_fails_is_asked_again() {
     assert!(errors.len() == 2 && errors[1].contains("out of order"), "{errors:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_application_that_takes_no_events_keeps_its_connection_gets_answers_and_then_all_that_is_durable() {
     let server = Server::start(&["recovery.limit=10000"]);
     let mut options = Options::new(server.url());
@@ -97,7 +97,7 @@ async fn an_application_that_takes_no_events_keeps_its_connection_gets_answers_a
     client.chat_message("lobby", "still").await.expect("an ack");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn the_queue_outlives_the_process_and_is_sent_once() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port()).await;
@@ -135,7 +135,25 @@ async fn the_queue_outlives_the_process_and_is_sent_once() {
     until("nothing is kept", || std::fs::read_dir(kept.path()).expect("a folder").count() == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// What was settled is not found again in the storage, however soon one connects again.
+#[tokio::test]
+async fn what_disconnect_gave_up_does_not_come_back_from_the_storage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut options = Options::new("ws://127.0.0.1:9/ws");
+    options.storage = Some(Box::new(FolderStorage::open(folder.path()).expect("a folder")));
+    let (client, _events) = Client::new(options).expect("a client");
+    let connecting = client.connect("anna", "token");
+    let given_up = client.chat_message("lobby", "1");
+    let kept = || std::fs::read_dir(folder.path()).expect("a folder").count();
+    until("it is kept", || kept() == 1).await;
+    client.disconnect();
+    client.connect("anna", "token");
+    assert_eq!(client.pending(), []);
+    assert!(matches!((connecting.await, given_up.await), (Err(Error::Disconnected), Err(Error::Disconnected))));
+    until("nothing is kept", || kept() == 0).await;
+}
+
+#[tokio::test]
 async fn disconnect_closes_and_dropping_the_client_does_so_too() {
     let server = Server::start(&["presence.leave_grace_ms=60000"]);
     let mut options = Options::new(server.url());
@@ -166,7 +184,7 @@ async fn disconnect_closes_and_dropping_the_client_does_so_too() {
     while events.next().await.is_some() {} // ends
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn no_server_is_a_lost_connection_and_says_why() {
     let (client, mut events) = Client::new(Options::new("ws://127.0.0.1:9/ws")).expect("a client");
     let connecting = client.connect("anna", "token");
@@ -187,12 +205,12 @@ async fn no_server_is_a_lost_connection_and_says_why() {
 fn outside_of_a_runtime_there_is_no_client_and_after_its_end_no_answer() {
     let options = || Options::new("ws://127.0.0.1:9/ws");
     assert!(matches!(Client::new(options()), Err(SetupError::NoRuntime)));
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (client, _events) = runtime.block_on(async { Client::new(options()) }).expect("a client");
     let early = client.chat_message("lobby", "1");
     drop(runtime);
     let late = client.chat_message("lobby", "2");
-    let again = tokio::runtime::Runtime::new().expect("a runtime");
+    let again = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     again.block_on(async {
         assert!(matches!(early.await, Err(Error::Disconnected)));
         assert!(matches!(late.await, Err(Error::Disconnected)));

@@ -51,7 +51,7 @@ fn is_event(direction: Direction, text: &str) -> bool {
 
 type IsIt = fn(Direction, &str) -> bool;
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn cut_while_a_message_is_sent() {
     let moments: [(&str, Fate, IsIt, bool); 7] = [
         ("in the middle of a message on its way up", Fate::Tear, is_message, false),
@@ -92,7 +92,7 @@ async fn cut_while_a_message_is_sent() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn cut_during_the_recovery() {
     let moments: [(&str, Fate, IsIt); 5] = [
         ("the auth is torn", Fate::Tear, |direction, text| {
@@ -128,7 +128,7 @@ async fn cut_during_the_recovery() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn half_open_the_heartbeat_finds_out_whichever_direction_is_dead() {
     use std::time::Duration;
     let server = Server::start(&[]);
@@ -148,7 +148,7 @@ async fn half_open_the_heartbeat_finds_out_whichever_direction_is_dead() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn more_was_missed_than_is_replayed_it_is_said_and_a_snapshot_follows() {
     let server = Server::start(&["recovery.limit=10", "rooms.recent=5"]);
     let meeting = meeting(&server, |_| {}).await;
@@ -175,7 +175,7 @@ async fn more_was_missed_than_is_replayed_it_is_said_and_a_snapshot_follows() {
     assert_eq!(shown, all[all.len() - shown.len()..]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn sigkill_and_restart_what_was_acknowledged_is_there_what_was_not_is_sent_once() {
     let server = Server::start(&[]);
     let meeting = meeting(&server, |_| {}).await;
@@ -183,25 +183,25 @@ async fn sigkill_and_restart_what_was_acknowledged_is_there_what_was_not_is_sent
     anna.say(room, "1").await.expect("an ack");
     bob.say(room, "2").await.expect("an ack");
     let third = anna.say(room, "3"); // perhaps stored, perhaps not
-    server.kill();
+    server.kill().await;
     until("both notice", || !anna.client.is_connected() && !bob.client.is_connected()).await;
     let fourth = anna.say(room, "4");
-    server.start_again();
+    server.start_again().await;
     third.await.expect("an ack");
     fourth.await.expect("an ack");
     meeting.all_have(&["1", "2", "3", "4"]).await;
     assert_eq!((&anna.seen().recovered, &bob.seen().recovered), (&vec![true], &vec![true]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn drain_and_restart_the_range_is_waited_and_nothing_is_lost() {
     let server = Server::start(&[]);
     let meeting = meeting(&server, |_| {}).await;
     let Meeting { room, anna, bob, .. } = &meeting;
     let sent = ["1", "2", "3"].map(|text| anna.say(room, text));
     until("one is on its way", || anna.client.pending().len() < 3).await;
-    assert_eq!(server.drain(), Some(0));
-    server.start_again();
+    assert_eq!(server.drain().await, Some(0));
+    server.start_again().await;
     for sent in sent {
         sent.await.expect("an ack");
     }

@@ -24,7 +24,7 @@ fn certificate(folder: &std::path::Path) -> ([String; 2], Arc<ClientConfig>) {
     (settings, Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_encrypted_connection_is_like_any_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let (settings, trust) = certificate(folder.path());
@@ -36,10 +36,10 @@ async fn an_encrypted_connection_is_like_any_other() {
     });
     let anna = anna.enter(server.token("anna"), &["lobby"]).await;
     anna.say("lobby", "1").await.expect("an ack");
-    server.kill();
+    server.kill().await;
     until("she notices", || !anna.client.is_connected()).await;
     let waiting = anna.say("lobby", "2");
-    server.start_again();
+    server.start_again().await;
     waiting.await.expect("an ack, in the end");
     anna.shows("lobby", &["1", "2"]).await;
     anna.client.disconnect().await;

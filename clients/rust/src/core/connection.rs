@@ -21,6 +21,8 @@ const HEARTBEAT_MS_MIN: u64 = 10;
 pub(super) struct Connection {
     pub state: State,
     pub user_id: Option<String>,
+    /// Counts the application's wishes.
+    pub connects: u64,
     /// None while there is none, or while it waits for a token or for its time.
     pub link: Option<Link>,
     /// The second one of a migration.
@@ -51,6 +53,7 @@ impl Core {
         self.connection.user_id = Some(user_id.to_owned());
         self.connection.tokens.begin(has_provider);
         self.connection.attempt = 0;
+        self.connection.connects += 1;
         self.begin(State::Connecting);
     }
 
@@ -221,7 +224,7 @@ impl Core {
         self.timers.stop(Timer::Progress);
         self.start(Timer::Steady, STEADY_MS);
         self.start(Timer::Heartbeat, self.heartbeat_ms());
-        self.outputs.push_back(Output::Connected(Ok(())));
+        self.outputs.push_back(Output::Connected { connect: self.connection.connects, result: Ok(()) });
         self.set_state(State::Connected, None, None);
         self.commands_may_go(resumed);
     }

@@ -94,7 +94,7 @@ impl Core {
         self.connection.range = None;
         self.link_ends();
         self.connection.attempt = 0;
-        self.outputs.push_back(Output::Connected(Err(error)));
+        self.outputs.push_back(Output::Connected { connect: self.connection.connects, result: Err(error) });
         self.set_state(State::Disconnected, None, why);
     }
 

@@ -185,10 +185,10 @@ impl Core {
     // ------------------------------------------------------------ wishes
 
     /// Only in state `Disconnected`; else nothing. `stored`: what earlier processes of this user left. A token is asked for
-    /// first, whether there is a provider or a fixed one.
-    pub fn connect(&mut self, user_id: &str, has_provider: bool, stored: Vec<StoredCommand>, now: Now) {
+    /// first, whether there is a provider or a fixed one. Returns the number by which [`Output::Connected`] answers.
+    pub fn connect(&mut self, user_id: &str, has_provider: bool, stored: Vec<StoredCommand>, now: Now) -> u64 {
         if self.connection.state != State::Disconnected {
-            return;
+            return self.connection.connects;
         }
         self.time(now);
         if self.connection.user_id.as_deref().is_some_and(|previous| previous != user_id) {
@@ -196,6 +196,7 @@ impl Core {
         }
         self.begin_as(user_id, has_provider);
         self.restore(stored);
+        self.connection.connects
     }
 
     /// Closes with 1000, stops all timers. All that waits fails with `disconnected`. Rooms, positions and the session are kept

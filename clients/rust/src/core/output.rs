@@ -88,8 +88,13 @@ pub enum Output {
     },
     /// For the application.
     Event(Event),
-    /// What `connect` has promised: the first connection, or that there will be none.
-    Connected(Result<(), Error>),
+    /// What [`connect`](super::Core::connect) has promised: the first connection, or that there will be none.
+    Connected {
+        /// The number of that `connect`.
+        connect: u64,
+        /// May come more than once; the first counts.
+        result: Result<(), Error>,
+    },
     /// A command's answer.
     Settled {
         /// The command's.

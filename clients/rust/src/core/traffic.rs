@@ -125,7 +125,12 @@ impl Core {
     }
 
     /// The user is known: what earlier processes left goes first, and what waits already is stored.
-    pub(super) fn restore(&mut self, found: Vec<StoredCommand>) {
+    pub(super) fn restore(&mut self, mut found: Vec<StoredCommand>) {
+        // Settled, but not taken out of the storage yet.
+        let is_settled = |id: &str| {
+            self.outputs.iter().any(|output| matches!(output, Output::Unstore { id: settled, .. } if settled == id))
+        };
+        found.retain(|command| !is_settled(&command.id));
         for command in self.outbox.commands().cloned().collect::<Vec<_>>() {
             self.store(command);
         }

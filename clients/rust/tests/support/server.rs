@@ -3,7 +3,7 @@ use super::{PATIENCE, next_port};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -40,7 +40,12 @@ fn program() -> &'static Path {
     })
 }
 
+#[derive(Clone)]
 pub struct Server {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     folder: TempDir,
     settings: Vec<String>,
     state: Mutex<State>,
@@ -63,21 +68,17 @@ impl Server {
             "plane.connections_per_shard=2048",
         ];
         let settings = generous.iter().chain(settings).map(|setting| setting.to_string()).collect();
-        let server = Server { folder, settings, state: Mutex::new(State { process: None, port: 0 }) };
-        while server.state().process.is_none() {
+        let inner = Inner { folder, settings, state: Mutex::new(State { process: None, port: 0 }) };
+        while inner.state().process.is_none() {
             let port = next_port();
-            let process = server.spawn(port);
-            *server.state() = State { process, port };
+            let process = inner.spawn(port);
+            *inner.state() = State { process, port };
         }
-        server
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        Server { inner: Arc::new(inner) }
     }
 
     pub fn port(&self) -> u16 {
-        self.state().port
+        self.inner.state().port
     }
 
     pub fn url(&self) -> String {
@@ -85,15 +86,52 @@ impl Server {
     }
 
     /// SIGKILL.
-    pub fn kill(&self) {
+    pub async fn kill(&self) {
+        self.aside(Inner::kill).await;
+    }
+
+    /// SIGTERM; its exit code.
+    pub async fn drain(&self) -> Option<i32> {
+        self.aside(Inner::drain).await
+    }
+
+    /// After `kill` or `drain`, on the same data and port.
+    pub async fn start_again(&self) {
+        self.aside(Inner::start_again).await;
+    }
+
+    /// Clients and network go on meanwhile.
+    async fn aside<T: Send + 'static>(&self, act: fn(&Inner) -> T) -> T {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || act(&inner)).await.expect("no panic")
+    }
+
+    pub fn token(&self, user: &str) -> String {
+        self.token_for(user, "1h")
+    }
+
+    pub fn token_for(&self, user: &str, ttl: &str) -> String {
+        let mut command = Command::new(program());
+        command.args(["token", "--user", user, "--ttl", ttl, "--data-dir"]).arg(self.inner.folder.path());
+        let output = command.stderr(Stdio::null()).output().expect("the built binary");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).expect("a token").trim().to_owned()
+    }
+}
+
+impl Inner {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn kill(&self) {
         let mut process = self.state().process.take().expect("a running server");
         process.kill().expect("a process");
         process.wait().expect("its end");
         self.check_log();
     }
 
-    /// SIGTERM; its exit code.
-    pub fn drain(&self) -> Option<i32> {
+    fn drain(&self) -> Option<i32> {
         let mut process = self.state().process.take().expect("a running server");
         let status = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().expect("kill");
         assert!(status.success());
@@ -102,9 +140,8 @@ impl Server {
         code
     }
 
-    /// After `kill` or `drain`, on the same data and port.
-    pub fn start_again(&self) {
-        let port = self.port();
+    fn start_again(&self) {
+        let port = self.state().port;
         // The kernel gives a killed process's rings back after its end, and the listener with them: the port is free a little later.
         let mut again = (0..200).map(|_| {
             let process = self.spawn(port);
@@ -115,18 +152,6 @@ impl Server {
         });
         let process = again.find_map(|process| process).expect("the port is free again");
         self.state().process = Some(process);
-    }
-
-    pub fn token(&self, user: &str) -> String {
-        self.token_for(user, "1h")
-    }
-
-    pub fn token_for(&self, user: &str, ttl: &str) -> String {
-        let mut command = Command::new(program());
-        command.args(["token", "--user", user, "--ttl", ttl, "--data-dir"]).arg(self.folder.path());
-        let output = command.stderr(Stdio::null()).output().expect("the built binary");
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).expect("a token").trim().to_owned()
     }
 
     /// None: the port is taken.
@@ -170,7 +195,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(mut process) = self.state().process.take() {
             let _ = process.kill();

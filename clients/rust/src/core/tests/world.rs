@@ -98,7 +98,10 @@ impl World {
                     }
                 }
                 Output::Event(event) => self.events.push(event),
-                Output::Connected(result) => self.connected.push(result),
+                Output::Connected { connect, result } => {
+                    assert_eq!(connect, self.core.connection.connects);
+                    self.connected.push(result);
+                }
                 Output::Settled { id, result } => {
                     assert!(self.settled.insert(id.clone(), result).is_none(), "{id} was settled twice");
                 }

@@ -245,7 +245,7 @@ impl Sim {
                     }
                 }
                 Output::Event(event) => self.told(client, &event),
-                Output::Connected(_) | Output::Store { .. } | Output::Unstore { .. } => {}
+                Output::Connected { .. } | Output::Store { .. } | Output::Unstore { .. } => {}
             }
         }
         let deadline = self.apps[client].core.deadline();
