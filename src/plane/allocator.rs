@@ -73,15 +73,21 @@ mod tests {
                 // SAFETY: the size is not 0; the block is written within its size, and freed with its layout.
                 unsafe {
                     let zeroed = Allocator.alloc_zeroed(layout);
-                    assert!(zeroed.cast::<u8>().addr() % align == 0 && (0..size).all(|at| *zeroed.add(at) == 0));
+                    assert!(zeroed.addr().is_multiple_of(align) && (0..size).all(|at| *zeroed.add(at) == 0));
                     let block = Allocator.alloc(layout);
-                    assert_eq!(block.addr() % align, 0, "{layout:?}");
+                    assert!(block.addr().is_multiple_of(align), "{layout:?}");
                     block.write_bytes(7, size);
                     let larger = Layout::from_size_align(size * 2 + 1, align).expect("a layout");
                     let block = Allocator.realloc(block, layout, larger.size());
-                    assert!(block.addr() % align == 0 && (0..size).all(|at| *block.add(at) == 7), "{layout:?}");
+                    assert!(
+                        block.addr().is_multiple_of(align) && (0..size).all(|at| *block.add(at) == 7),
+                        "{layout:?}"
+                    );
                     let block = Allocator.realloc(block, larger, size);
-                    assert!(block.addr() % align == 0 && (0..size).all(|at| *block.add(at) == 7), "{layout:?}");
+                    assert!(
+                        block.addr().is_multiple_of(align) && (0..size).all(|at| *block.add(at) == 7),
+                        "{layout:?}"
+                    );
                     Allocator.dealloc(block, layout);
                     Allocator.dealloc(zeroed, layout);
                 }
