@@ -18,7 +18,7 @@ pub const RINGS_MAX: u16 = 256;
 pub const CONNECTION_KERNEL_BYTES: u64 = 4_400;
 
 /// Memory of one idle connection in the process, bytes, to plan with: `tests/idle_memory.rs` fails above it.
-pub const CONNECTION_USER_BYTES: u64 = 256;
+pub const CONNECTION_USER_BYTES: u64 = 224;
 
 /// What TLS adds to it, bytes, to plan with: `tests/tls_idle.rs` fails above it. Two keys with their tables (544 bytes each) and in TLS 1.3
 /// what makes the next ones, 2,056 bytes in all; the allocator rounds blocks up.

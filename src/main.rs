@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: throng::plane::allocator::Allocator = throng::plane::allocator::Allocator;
 
 fn main() -> ExitCode {
     throng::boot::cli::main()

@@ -17,6 +17,7 @@
 use crate::base::clock::Now;
 use std::os::fd::OwnedFd;
 
+pub mod allocator;
 pub mod host;
 pub mod os;
 pub mod ring;

@@ -25,10 +25,10 @@ pub(super) struct Sizes {
 /// Room for every connection of a busy shard to speak at once.
 pub(super) const FIRST: Sizes = Sizes { submissions: 4_096, completions: 32_768, installs: 64, reserve: 4 };
 
-/// Of the further rings of a shard, of which there may be dozens, for mostly idle connections: 204,800 bytes of queues where the
-/// first ring takes 806,912, which is 11 bytes instead of 41 for each of 20,000 connections. A broadcast to all of them takes
-/// twenty enters instead of five, of thousands of sends; what is spoken at once beyond the queue overflows.
-pub(super) const FURTHER: Sizes = Sizes { submissions: 1_024, completions: 8_192, installs: 16, reserve: 1 };
+/// Of the further rings of a shard, of which there may be dozens, for mostly idle connections: 167,936 bytes of queues where the
+/// first ring takes 806,912, which is 8 bytes instead of 41 for each of 20,000 connections. A broadcast to all of them takes forty
+/// enters instead of five, of hundreds of sends; what is spoken at once beyond the queue overflows.
+pub(super) const FURTHER: Sizes = Sizes { submissions: 512, completions: 8_192, installs: 16, reserve: 1 };
 
 /// Bounds of `RingOptions::buffer_bytes`. Smaller pieces cost a completion for a few bytes; larger ones mostly hold
 /// nothing, since a piece carries what one connection had sent so far.
@@ -329,8 +329,8 @@ mod tests {
     #[test]
     fn the_rings_take_what_they_are_said_to() {
         assert_eq!(locked(4_096, 32_768), (64 + 524_288 + 16_384 + 4_032) + 262_144);
-        assert_eq!(locked(1_024, 8_192), (64 + 131_072 + 4_096 + 4_032) + 65_536);
+        assert_eq!(locked(512, 8_192), (64 + 131_072 + 2_048 + 1_984) + 32_768);
         assert_eq!(locked_bytes(1), 806_912 + 335_872 + 524_288);
-        assert_eq!(locked_bytes(3), locked_bytes(1) + 2 * (204_800 + 65_536));
+        assert_eq!(locked_bytes(3), locked_bytes(1) + 2 * (167_936 + 65_536));
     }
 }
