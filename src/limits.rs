@@ -100,9 +100,6 @@ pub const SOCKETIO_CONNECT_BYTES_MAX: usize = UNAUTHENTICATED_MESSAGE_BYTES_MAX 
 /// and again after the server ended it. More: close.
 pub const SOCKETIO_CONNECTS_MAX: u32 = 128;
 
-/// Questions of the server to one Socket.IO session that wait for their ack. More: not asked.
-pub const SOCKETIO_ASKS_MAX: usize = 64;
-
 /// Malformed messages in `INVALID_WINDOW_MS` before close 4007 (R-ENV-3).
 pub const INVALID_MESSAGES_MAX: u32 = 10;
 pub const INVALID_WINDOW_MS: u64 = 60_000;

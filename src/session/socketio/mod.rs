@@ -3,7 +3,6 @@
 //! Sans-IO, one [`Session`] per client whatever its transport: decoded Engine.IO packets and `now` come in, [`Action`]s go out. What a
 //! namespace's events do is the native protocol's business: each becomes a native message (`command`), and the answers come back
 //! through `session::transcode`. The state here is a hundred bytes; what all sessions share is in [`Settings`] and [`Tools`].
-mod asks;
 mod command;
 mod heartbeat;
 mod output;
@@ -12,7 +11,6 @@ mod session;
 
 pub mod recovery;
 
-pub use asks::Asks;
 pub use heartbeat::Heartbeat;
 pub use output::{Action, Auth, Output};
 pub use recovery::Offset;

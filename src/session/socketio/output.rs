@@ -11,10 +11,6 @@ pub enum Action {
     Connect { namespace: Namespace, auth: Auth },
     /// A native message `{"id","type","data"}` of the namespace's connection; see [`Output::message`].
     Command { namespace: Namespace, message: Range<usize> },
-    /// What the client said to the question `ask` (`Session::ask`): a JSON array.
-    Answer { namespace: Namespace, ask: u64, arguments: Range<usize> },
-    /// It said nothing in time.
-    NoAnswer { namespace: Namespace, ask: u64 },
     /// The client left the namespace; its connection ends as by close 1000, and nothing is kept for recovery.
     Disconnect { namespace: Namespace },
     /// An Engine.IO packet for the client, text: a ping, a pong, a refusal, an ack. Goes before what the actions behind it cause.

@@ -1,7 +1,7 @@
 //! The state of one Engine.IO session that speaks Socket.IO.
 use super::heartbeat::Due;
 use super::output::{Action, Auth, Output};
-use super::{Asks, Heartbeat, Namespace, Settings, Tools, command};
+use super::{Heartbeat, Namespace, Settings, Tools, command};
 use crate::limits::{NAMESPACES_MAX, SOCKETIO_CONNECT_BYTES_MAX, SOCKETIO_CONNECTS_MAX};
 use crate::wire::engineio::{self, Revision};
 use crate::wire::socketio::{Assembly, Kind, Packet, Violation, encode};
@@ -45,8 +45,6 @@ pub struct Session {
     ended: u8,
     /// A packet whose attachments are due.
     assembly: Option<Box<Assembly>>,
-    /// None until something was asked.
-    asks: Option<Box<Asks>>,
 }
 
 impl Session {
@@ -62,7 +60,6 @@ impl Session {
             connected: 0,
             ended: 0,
             assembly: None,
-            asks: None,
         }
     }
 
@@ -81,8 +78,7 @@ impl Session {
 
     /// When to call [`Session::expire`], monotonic ms.
     pub fn deadline_ms(&self) -> u64 {
-        let asks = self.asks.as_ref().and_then(|asks| asks.deadline_ms());
-        self.heartbeat.deadline_ms().min(self.connect_deadline_ms).min(asks.unwrap_or(u64::MAX))
+        self.heartbeat.deadline_ms().min(self.connect_deadline_ms)
     }
 
     /// Namespaces that have, or will have, a connection of their own.
@@ -125,9 +121,6 @@ impl Session {
         if self.is_closed {
             return;
         }
-        while let Some((namespace, ask)) = self.asks.as_mut().and_then(|asks| asks.expired(now_ms)) {
-            out.push(Action::NoAnswer { namespace, ask });
-        }
         if now_ms >= self.connect_deadline_ms {
             return self.close(Close::ConnectTimeout, out);
         }
@@ -158,15 +151,6 @@ impl Session {
             self.forget(namespace);
             self.ended |= bit(namespace);
         }
-    }
-
-    /// An ack id for an event that asks the client something; the answer or its absence comes as an action. `None`: the namespace
-    /// is not connected, or too much is being asked already.
-    pub fn ask(&mut self, namespace: Namespace, deadline_ms: u64) -> Option<u64> {
-        if !self.is_connected(namespace) {
-            return None;
-        }
-        self.asks.get_or_insert_default().add(namespace, deadline_ms)
     }
 
     fn engine_packet(&mut self, settings: &Settings, now_ms: u64, packet: engineio::Packet<'_>, out: &mut Output) {
@@ -259,14 +243,8 @@ impl Session {
             Kind::Event | Kind::BinaryEvent => {
                 command::event(settings, namespace, arguments, packet.ack_id, out);
             }
-            Kind::Ack | Kind::BinaryAck => {
-                if let (Some(asks), Some(ask)) = (&mut self.asks, packet.ack_id)
-                    && asks.take(namespace, ask)
-                {
-                    let arguments = out.write(|bytes| bytes.extend_from_slice(arguments));
-                    out.push(Action::Answer { namespace, ask, arguments });
-                }
-            }
+            // The server asks nothing; an ack nobody waits for is ignored.
+            Kind::Ack | Kind::BinaryAck => {}
             // Connect and ConnectError were taken care of, a Disconnect too.
             Kind::Connect | Kind::ConnectError | Kind::Disconnect => {}
         }
@@ -316,9 +294,6 @@ impl Session {
     fn forget(&mut self, namespace: Namespace) {
         self.connecting &= !bit(namespace);
         self.connected &= !bit(namespace);
-        if let Some(asks) = &mut self.asks {
-            asks.forget(namespace);
-        }
     }
 
     fn close(&mut self, why: Close, out: &mut Output) {

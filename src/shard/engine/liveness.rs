@@ -77,8 +77,7 @@ impl<P: Plane> Core<P> {
                     self.mark_memories(key);
                 }
                 Action::Close { why } => self.engine_closed(key, *why),
-                // The server asks its clients nothing yet, and time alone brings nothing else.
-                Action::NoAnswer { .. } | Action::Answer { .. } => {}
+                // Time alone brings nothing else.
                 Action::Connect { .. } | Action::Command { .. } | Action::Disconnect { .. } => {}
             }
         }

@@ -59,7 +59,6 @@ impl<P: Plane> Shard<P> {
                 }
                 Action::Close { why } => self.core.engine_closed(key, *why),
                 // The server asks its clients nothing yet.
-                Action::Answer { .. } | Action::NoAnswer { .. } => {}
             }
         }
         output.give_back(actions);
