@@ -244,7 +244,13 @@ async fn greet(
         is_echo,
     };
     let result = shard.shard.borrow_mut().open(socket, opening);
-    match result {
+    settle(result, is_tls, place, shard);
+    Ok(())
+}
+
+/// The shard has taken a connection over, or given its socket back.
+fn settle<T>(opened: Result<T, OwnedFd>, is_tls: bool, place: Place, shard: &Rc<Hosted>) {
+    match opened {
         Ok(_) => {
             place.keep();
             shard.turn();
@@ -253,7 +259,6 @@ async fn greet(
         Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
         Err(socket) => table_full(socket, shard),
     }
-    Ok(())
 }
 
 /// Reads until the head is complete. `None`: the peer closed.

@@ -227,6 +227,7 @@ pub(super) mod tests {
     use crate::plane::{ClientId, Faults, NoWake, SimNet, SimOptions, SimPlane, Slot};
     use crate::session::format::Format;
     use crate::store::port::{ReadJob, StorePort, WriteJob};
+    use crate::tls::Session;
 
     struct NoStore;
 
@@ -309,10 +310,15 @@ pub(super) mod tests {
 
     /// A connection signed in as anna.
     pub fn open(shard: &mut Shard<SimPlane>, net: &SimNet) -> (Slot, ClientId) {
+        open_with(shard, net, None)
+    }
+
+    /// The same, with TLS if there is a session.
+    pub fn open_with(shard: &mut Shard<SimPlane>, net: &SimNet, session: Option<Box<Session>>) -> (Slot, ClientId) {
         let (socket, client) = net.connect();
         let opening = Opening {
             response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
-            session: None,
+            session,
             identity: None,
             received: Vec::new(),
             address: None,

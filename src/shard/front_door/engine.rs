@@ -5,7 +5,7 @@
 //! by itself, so that a thousand sessions do not hide behind one connection.
 use super::polling::Exchanging;
 use super::stream::Stream;
-use super::{Door, Failure, Place, TurnedAway, count_address, say, table_full, turned_away};
+use super::{Door, Failure, Place, TurnedAway, count_address, say, settle, turned_away};
 use crate::config::Config;
 use crate::session::format::Format;
 use crate::shard::Opening;
@@ -224,26 +224,16 @@ async fn web_socket(
             // Whoever signs in on it is its session.
             place.vouch();
             let result = shard.shard.borrow_mut().engine_upgrade(sid, revision, socket, opening);
-            match result {
-                Ok(()) => _ = place.keep(),
-                // Its session is gone, and nothing may be said without it.
-                Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
-                Err(socket) => table_full(socket, shard),
-            }
+            settle(result, is_tls, place, shard);
         }
         Request::Handshake { revision, .. } => {
             place.unvouch();
             let result = shard.shard.borrow_mut().engine_open(socket, opening, revision, token);
-            match result {
-                Ok(()) => _ = place.keep(),
-                Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
-                Err(socket) => table_full(socket, shard),
-            }
+            settle(result, is_tls, place, shard);
         }
         // Turned away above.
         Request::Session { .. } | Request::Preflight => {}
     }
-    shard.turn();
     Ok(None)
 }
 

@@ -5,7 +5,7 @@
 use super::super::Opening;
 use super::super::host::Hosted;
 use super::stream::Stream;
-use super::{Place, say, table_full};
+use super::{Place, say, settle};
 use crate::auth::Identity;
 use crate::base::close::CloseCode;
 use crate::base::refusal::Code;
@@ -79,15 +79,7 @@ pub(super) async fn greet(
         is_echo: false,
     };
     let result = shard.shard.borrow_mut().open_stream(socket, opening, &request);
-    match result {
-        Ok(_) => {
-            place.keep();
-            shard.turn();
-        }
-        // Its session is gone, and nothing may be said without it.
-        Err(_) if is_tls => shard.shard.borrow_mut().count_refused(HandshakeRefusal::Connections),
-        Err(socket) => table_full(socket, shard),
-    }
+    settle(result, is_tls, place, shard);
 }
 
 /// A WebSocket's peer that is gone answers no ping; that of a stream has nothing to answer. So the kernel ends a connection whose peer

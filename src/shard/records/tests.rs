@@ -1,12 +1,9 @@
 //! A shard on a simulated plane and rustls' own client: short reads, partial sends, stalls, at random and repeatable.
 use super::*;
 use crate::base::close::CloseCode;
-use crate::base::user::{User, UserRef};
 use crate::plane::{ClientId, Faults, SimNet, SimPlane};
 use crate::rooms::effects::Class;
-use crate::session::format::Format;
-use crate::shard::Opening;
-use crate::shard::post::tests::shard_in;
+use crate::shard::post::tests::{open_with, shard_in};
 use crate::tls::tests::{World, client_of, shake_hands, understood, world_of, written};
 use crate::wire::ws::{self, Opcode};
 use rustls::ClientConnection;
@@ -24,21 +21,10 @@ struct Peer {
 fn open(shard: &mut Shard<SimPlane>, net: &SimNet, world: &World, rooms: &[&str]) -> Peer {
     let mut tls = client_of(&world.client);
     let session = shake_hands(world, &mut tls, usize::MAX).session;
-    let (socket, client) = net.connect();
-    let opening = Opening {
-        response: b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
-        session: Some(session),
-        identity: None,
-        received: Vec::new(),
-        address: None,
-        accepted_at_ns: 0,
-        format: Format::NATIVE,
-        is_echo: false,
-    };
-    let slot = shard.open(socket, opening).expect("a free slot");
+    let (slot, client) = open_with(shard, net, Some(session));
     let conn = &mut shard.core.conns[slot as usize];
-    let user = UserRef::new(User::new("anna", None));
-    (conn.stage, conn.user, conn.expires_at_s) = (Stage::Open, Some(user.clone()), u32::MAX);
+    conn.expires_at_s = u32::MAX;
+    let user = conn.user.clone().expect("signed in");
     let conn = shard.core.conn_ref(slot);
     rooms.iter().for_each(|room| shard.core.subscribe_here(conn, &user, &(*room).into()));
     Peer { slot, client, tls, plain: Vec::new() }
