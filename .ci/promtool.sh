@@ -25,18 +25,8 @@ fi
 
 rm -rf "$out"
 mkdir -p "$out"
-server=
-stop() {
-  if [[ -n $server ]]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
-}
-trap stop EXIT
-"$binary" serve --dev --listen "127.0.0.1:$port" --data-dir "$out/data" --shards 2 >"$out/server.log" 2>&1 &
-server=$!
-for _ in $(seq 100); do
-  curl --silent --fail --max-time 2 --output /dev/null "http://127.0.0.1:$port/readyz" && break
-  kill -0 "$server" 2>/dev/null || { echo "promtool: the server ended at start:" >&2; cat "$out/server.log" >&2; exit 1; }
-  sleep 0.1
-done
+source .ci/server.sh
+serve
 
 # A connection that is answered and one that is refused, so that the counters are not all zero.
 token=$("$binary" token --data-dir "$out/data" --user ci)
