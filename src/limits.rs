@@ -29,6 +29,16 @@ pub const CONNECTION_TLS_BYTES: u64 = 3_072;
 /// they wait longer. Fewer: what a turn costs besides, some ten µs, is no longer lost in them.
 pub const OFFERS_PER_TURN: usize = 4_096;
 
+/// What a socket that was empty may take in one send, bytes: the largest send buffer the kernel gives by itself (`net.ipv4.tcp_wmem`).
+/// Private bytes of one turn that go beyond this and `conn.out_queue_bytes` together would leave a slow reader behind whatever the socket
+/// takes, and end it before they are made (R-CONN-5). Smaller: whoever asks for many pages at once is cut off. Larger: asking without
+/// reading holds more.
+pub const SOCKET_SEND_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of answers for other shards that commands from there may make in one turn; the rest of them waits for the next. The answers are
+/// read meanwhile. Fewer: more turns for a rush of large answers. More: so much lies between two shards.
+pub const MAILED_BYTES_PER_TURN: usize = 4 << 20;
+
 /// HTTP head, bytes (R-CONN-2). Larger: 431 and close.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
 
@@ -186,6 +196,16 @@ pub const fn mailbox_capacity(shards: usize) -> usize {
 
 /// The tick of the shard's timers, ms. Typing expiry (6 s) and occupancy (1 s) are the finest deadlines there are.
 pub const TICK_MS: u64 = 100;
+
+/// Sends that who came and who left may cause in one tick of a shard. What comes beyond them in that tick waits for more of its room, so
+/// that many go out in one send: when everybody comes back at once, each return would be a send to each of the others. At the 13 µs of
+/// a socket that lies in no cache, 26 ms of the tick's 100. More: less is left for the returns themselves. Fewer: presence is late
+/// where it need not be.
+pub const PRESENCE_SENDS_PER_TICK: usize = 2_048;
+
+/// How long it waits, ms, unless a frame of another kind for the room takes it along; then it is told as soon as the shard has nothing
+/// else to send, half of the above in a turn. `room_occupancy` is as late (R-PRES-3). Shorter: fewer go together.
+pub const PRESENCE_WAIT_MS: u64 = 1_000;
 
 /// How long a room without subscribers stays in memory after commands that waited for it were let go, ms; a missing room is known
 /// to be missing for as long. Shorter than it takes to try those commands again: they load the room once more. Longer: names that

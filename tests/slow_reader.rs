@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::thread::{self, JoinHandle};
-use support::{Client, Got, PATIENCE, Server, connect_narrow, eventually, source_address};
+use support::{Client, Got, PATIENCE, Server, connect_narrow, eventually, message, source_address};
 
 const ROOM: &str = "lobby";
 
@@ -179,25 +179,40 @@ fn a_socket_that_takes_nothing_is_closed_in_time() {
     assert_eq!(recover(&server, "slow", &start), [id]);
 }
 
-/// Asking and not reading the answers is no way round the bound.
+/// Asking and not reading the answers is no way round the bound, however much is asked for in one packet, and wherever the room is.
 #[test]
 fn answers_that_nobody_reads_are_bounded() {
+    const ROOMS: [&str; 4] = ["attic", "cellar", "kitchen", "stairs"];
+    const QUESTIONS: usize = 400;
     let server = Server::start(&[&SMALL[..], &["conn.write_timeout_ms=600000", "ws.close_timeout_ms=600000"]].concat());
     let mut sender = Client::connect(&server, "sender");
-    sender.join(ROOM, None);
-    for number in 0..10 {
-        sender.request("chat_message", chat(number));
+    for room in ROOMS {
+        sender.join(room, None);
+        for number in 0..10 {
+            let text = format!("{number} {}", "y".repeat(PAYLOAD_CHARS));
+            sender.request("chat_message", json!({"roomId": room, "message": text}));
+        }
     }
-    let (mut slow, _) = stalled(&server, "slow");
+    let mut greedy = Vec::new();
+    for (number, room) in ROOMS.into_iter().enumerate() {
+        let mut client = Client::connect(&server, &format!("greedy-{number}"));
+        client.join(room, None);
+        greedy.push(client);
+    }
     let before = server.peak_bytes();
-    for _ in 0..400 {
-        slow.send("get_history", json!({"roomId": ROOM}));
+    for (client, room) in greedy.iter_mut().zip(ROOMS) {
+        let questions: Vec<u8> =
+            (0..QUESTIONS).flat_map(|id| message(&format!("q{id}"), "get_history", &json!({"roomId": room}))).collect();
+        client.write(&questions);
     }
-    eventually("the greedy reader is closed", || (server.metric(TOO_SLOW) == 1).then_some(()));
-    sender.request("chat_message", json!({"roomId": ROOM, "message": "still here"}));
-    // It may still hold the frame that was cut.
-    drop(slow);
+    eventually("the greedy readers are closed", || (server.metric(TOO_SLOW) == ROOMS.len() as u64).then_some(()));
+    for room in ROOMS {
+        sender.request("chat_message", json!({"roomId": room, "message": "still here"}));
+    }
+    // They may still hold the frame that was cut.
+    drop(greedy);
     memory_returns(&server);
+    // All answers together are 960 MB.
     let grown = server.peak_bytes() - before;
     assert!(grown < 96 << 20, "grew by {} MiB", grown >> 20);
 }

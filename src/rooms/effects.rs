@@ -20,6 +20,8 @@ pub enum Class {
     Durable,
     /// At most once: skipped, and counted.
     Live,
+    /// Who came and who left: the same, and in a rush it waits for more of its kind (`limits::PRESENCE_WAIT_MS`).
+    Presence,
 }
 
 /// Who hears a published event.

@@ -108,7 +108,7 @@ impl Room {
             return self.occupancy_changed(cx);
         }
         let event = Event::Joined { user: &self.online.get(place).user, timestamp_ms: cx.now.unix_ms };
-        self.publish(cx, &event, Class::Live, &self.online.sessions(place), read_at_ns);
+        self.publish(cx, &event, Class::Presence, &self.online.sessions(place), read_at_ns);
     }
 
     /// A user without sessions goes.
@@ -118,7 +118,7 @@ impl Room {
         if was_crowded {
             return self.occupancy_changed(cx);
         }
-        self.publish(cx, &Event::Left { user: &user, timestamp_ms: cx.now.unix_ms }, Class::Live, &[], 0);
+        self.publish(cx, &Event::Left { user: &user, timestamp_ms: cx.now.unix_ms }, Class::Presence, &[], 0);
     }
 
     /// `get_online_users`. The cursor is a place: whoever stays online while paging is listed exactly once.

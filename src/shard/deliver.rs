@@ -220,13 +220,27 @@ impl<P: Plane> Core<P> {
 
     /// Private bytes that a blocked reader lets pile up are bounded like a room's (R-CONN-5).
     fn close_if_over_limit(&mut self, slot: Slot) {
-        let conn = &self.conns[slot as usize];
         let limit = self.settings.out_queue_bytes;
-        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
-        if conn.is_live() && limit != 0 && outboxes.waiting(conn, limit) > limit {
+        if limit != 0 && self.private_bytes(slot, limit) > limit {
             self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
             self.close(slot, CloseCode::SlowConsumer);
         }
+    }
+
+    /// The same within a turn: a client can ask for more in one packet than memory holds.
+    pub(super) fn close_if_flooded(&mut self, slot: Slot) {
+        let limit = self.settings.out_queue_bytes + limits::SOCKET_SEND_BYTES_MAX;
+        if self.settings.out_queue_bytes != 0 && self.private_bytes(slot, limit) > limit {
+            self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
+            self.close(slot, CloseCode::SlowConsumer);
+        }
+    }
+
+    /// Private bytes of a live connection that count towards `limit`.
+    pub(super) fn private_bytes(&self, slot: Slot, limit: u64) -> u64 {
+        let conn = &self.conns[slot as usize];
+        let outboxes = Outboxes { actives: &self.actives, formats: &self.formats };
+        if conn.is_live() { outboxes.waiting(conn, limit) } else { 0 }
     }
 
     /// The next range of the first of a connection's rooms that has one.

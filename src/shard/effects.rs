@@ -11,6 +11,7 @@ use crate::base::close::CloseCode;
 use crate::base::refusal::Refusal;
 use crate::base::user::UserRef;
 use crate::ids::{ConnRef, Ulid};
+use crate::limits;
 use crate::plane::{Plane, Slot};
 use crate::rooms::effects::{Audience, Class, Effects, Requester, RoomTimer};
 use crate::rooms::event::{Ack, Event, Snapshot, Status};
@@ -75,7 +76,7 @@ impl<P: Plane> Effects for Core<P> {
             };
             match class {
                 Class::Durable => self.mesh.post(shard, mail),
-                Class::Live => {
+                Class::Live | Class::Presence => {
                     if self.mesh.offer(shard, mail).is_err() {
                         self.counters.dropped.add(DropReason::MailboxFullLive, 1);
                     }
@@ -112,7 +113,10 @@ impl<P: Plane> Effects for Core<P> {
         }
         match to.conn.shard == self.id {
             true => self.room_resumed(to.conn, &json),
-            false => self.mesh.post(to.conn.shard, Mail::Resumed { to: to.conn, part: json.into() }),
+            false => {
+                self.mailed_bytes += json.len();
+                self.mesh.post(to.conn.shard, Mail::Resumed { to: to.conn, part: json.into() });
+            }
         }
     }
 
@@ -186,6 +190,7 @@ impl<P: Plane> Core<P> {
         let mut buffer = self.encode(write);
         let frame = Bytes::copy_from_slice(buffer.finish(Opcode::Text));
         self.frame = buffer;
+        self.mailed_bytes += frame.len();
         self.mesh.post(to.shard, Mail::Frame { to, frame, draws });
     }
 
@@ -202,7 +207,7 @@ impl<P: Plane> Core<P> {
         let kind = self.conns[slot as usize].kind;
         if kind.is_native() {
             self.outbox(slot).extend_from_slice(frame);
-            return;
+            return self.close_if_flooded(slot);
         }
         if is_virtual(slot) {
             self.remember_private(slot, ws::payload(frame));
@@ -215,12 +220,14 @@ impl<P: Plane> Core<P> {
         self.transcoder.transcode(self.formats.get(kind.format()), ws::payload(frame), None, &mut bytes);
         self.outbox(slot).extend_from_slice(&bytes);
         self.transcoded = bytes;
+        self.close_if_flooded(slot);
     }
 
     /// A frame for the room's sessions on this shard.
     pub(super) fn publish_here(&mut self, room: &str, frame: &[u8], class: Class, except: &[ConnRef], read_at_ns: u64) {
         let Some(mut key) = self.fanout.find(room) else { return };
-        if read_at_ns != 0 {
+        let may_wait = class == Class::Presence && self.is_presence_rush(key);
+        if read_at_ns != 0 && !may_wait {
             let from = self.fanout.rooms[key as usize].log.head();
             self.deliveries.marks.push(Mark { room: key, from, read_at_ns });
         }
@@ -228,7 +235,7 @@ impl<P: Plane> Core<P> {
             let next = self.fanout.sibling(key);
             let format = self.fanout.rooms[key as usize].format;
             if format == FormatId::NATIVE {
-                self.append_to(key, frame, class, except);
+                self.append_to(key, frame, class, may_wait, except);
             } else if self.formats.get(format).has_own_ids() {
                 self.publish_to_each(key, frame, class, except);
             } else {
@@ -236,7 +243,7 @@ impl<P: Plane> Core<P> {
                 bytes.clear();
                 self.transcoder.transcode(self.formats.get(format), ws::payload(frame), Some(class), &mut bytes);
                 if !bytes.is_empty() {
-                    self.append_to(key, &bytes, class, except);
+                    self.append_to(key, &bytes, class, may_wait, except);
                 }
                 self.transcoded = bytes;
             }
@@ -248,8 +255,17 @@ impl<P: Plane> Core<P> {
         }
     }
 
+    /// Whether more has come and gone in this tick than can be told at once. Counts what is told to this room.
+    fn is_presence_rush(&mut self, key: u32) -> bool {
+        if self.presence_tick != self.tick {
+            (self.presence_tick, self.presence_sends) = (self.tick, 0);
+        }
+        self.presence_sends += self.fanout.rooms[key as usize].members.len();
+        self.presence_sends > limits::PRESENCE_SENDS_PER_TICK
+    }
+
     /// A frame for the members of one of the room's logs.
-    fn append_to(&mut self, key: u32, frame: &[u8], class: Class, except: &[ConnRef]) {
+    fn append_to(&mut self, key: u32, frame: &[u8], class: Class, may_wait: bool, except: &[ConnRef]) {
         let except: SmallVec<[u32; 4]> = except
             .iter()
             .filter_map(|conn| {
@@ -267,12 +283,15 @@ impl<P: Plane> Core<P> {
             };
             let unsent = outboxes.waiting(conn, limit) + fanout.list(conn.first_subscription).map(unread).sum::<u64>();
             (limit != 0 && unsent + frame.len() as u64 > limit).then_some(match class {
-                Class::Live => Lagging::Skip,
+                Class::Live | Class::Presence => Lagging::Skip,
                 Class::Durable => Lagging::Close,
             })
         };
         let mut slow = Vec::new();
-        let appended = self.fanout.append(key, frame, &except, lagging, &mut slow);
+        let appended = match may_wait {
+            false => self.fanout.append(key, frame, &except, lagging, &mut slow),
+            true => self.fanout.append_waiting(self.tick, key, frame, &except, lagging, &mut slow),
+        };
         self.counters.frames_delivered += appended.readers;
         self.counters.dropped.add(DropReason::LiveLagging, appended.skipped);
         for slot in slow {

@@ -13,6 +13,7 @@ use super::subscription::{Subscription, Subscriptions};
 use crate::base::hash::name_hash;
 use hashbrown::HashTable;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,8 +35,10 @@ pub struct LocalRoom {
     /// Members whose cursor is not at the head although they were offered what there was.
     pub behind: Vec<u32>,
     skips: Vec<Skip>,
-    /// Listed in `Fanout::dirty`: has frames that were not offered to everyone yet.
+    /// Listed in `Fanout::dirty`, unless `is_waiting`: has frames that were not offered to everyone yet.
     is_dirty: bool,
+    /// Listed in `Fanout::waiting` instead: what there is to offer can wait for more.
+    is_waiting: bool,
     /// How far they were offered.
     pass: Pass,
     /// Listed in `Fanout::unsettled`.
@@ -110,6 +113,8 @@ pub struct Fanout {
     pub pool: ChunkPool,
     /// Rooms with frames that were not offered to everyone yet, in the order in which they are to be looked at.
     pub dirty: Vec<u32>,
+    /// Rooms whose frames wait for more of them, and since which tick. Some have been listed as dirty since, and some are gone.
+    waiting: VecDeque<(u32, u32)>,
     /// Rooms that may hold more of their log than anyone needs. They are settled after the flush, not at once: until then a planned
     /// send may rely on bytes that no cursor stands before any more.
     pub unsettled: Vec<u32>,
@@ -213,9 +218,69 @@ impl Fanout {
         }
     }
 
-    /// Appends a frame to a room's log. `except` are subscriptions that do not get it; `lagging` decides about readers that are
+    /// Appends a frame to a room's log and lists the room as dirty. `except` are subscriptions that do not get it; `lagging` decides about readers that are
     /// behind. Connections to be closed are appended to `close`.
     pub fn append(
+        &mut self,
+        key: u32,
+        frame: &[u8],
+        except: &[u32],
+        lagging: impl FnMut(&Fanout, u32) -> Option<Lagging>,
+        close: &mut Vec<u32>,
+    ) -> Appended {
+        let appended = self.write(key, frame, except, lagging, close);
+        let room = &mut self.rooms[key as usize];
+        if !std::mem::replace(&mut room.is_dirty, true) || std::mem::take(&mut room.is_waiting) {
+            self.dirty.push(key);
+        }
+        appended
+    }
+
+    /// The same, in this tick, with a frame that can wait until the room has another one, or until `end_wait`.
+    pub fn append_waiting(
+        &mut self,
+        tick: u32,
+        key: u32,
+        frame: &[u8],
+        except: &[u32],
+        lagging: impl FnMut(&Fanout, u32) -> Option<Lagging>,
+        close: &mut Vec<u32>,
+    ) -> Appended {
+        let appended = self.write(key, frame, except, lagging, close);
+        let room = &mut self.rooms[key as usize];
+        if !std::mem::replace(&mut room.is_dirty, true) {
+            room.is_waiting = true;
+            self.waiting.push_back((key, tick));
+        } else if room.is_waiting && room.log.head() - room.pass.floor() > UNOFFERED_BYTES_MAX {
+            room.is_waiting = false;
+            self.dirty.push(key);
+        }
+        appended
+    }
+
+    /// Lists rooms as dirty whose frames have waited since this tick or longer, until they have so many members.
+    pub fn end_wait(&mut self, since: u32, members: usize) {
+        let mut listed = 0;
+        while listed < members
+            && let Some((key, _)) = self.waiting.pop_front_if(|(_, begun)| *begun <= since)
+        {
+            // It may have been listed since, or have gone.
+            if let Some(room) = self.rooms.get_mut(key as usize)
+                && std::mem::take(&mut room.is_waiting)
+            {
+                self.dirty.push(key);
+                listed += room.members.len();
+            }
+        }
+    }
+
+    /// Whether `end_wait` would find some.
+    pub fn has_waited(&self, since: u32) -> bool {
+        self.waiting.front().is_some_and(|(_, begun)| *begun <= since)
+    }
+
+    /// A frame into the log, and who does not get it. If there was nothing to offer, a pass begins with it.
+    fn write(
         &mut self,
         key: u32,
         frame: &[u8],
@@ -248,9 +313,8 @@ impl Fanout {
             room.skip(*subscription, &mut self.subscriptions[*subscription as usize], from, to);
         }
         appended.readers = (room.members.len() - skipping.len()) as u64;
-        if !std::mem::replace(&mut room.is_dirty, true) {
+        if !room.is_dirty {
             room.pass = Pass::from(from);
-            self.dirty.push(key);
         }
         appended
     }
@@ -326,6 +390,7 @@ impl Fanout {
     /// Keeps room for so many in the lists of rooms, and no free chunk.
     pub fn trim(&mut self, kept: usize) {
         self.dirty.shrink_to(kept);
+        self.waiting.shrink_to(kept);
         self.unsettled.shrink_to(kept);
         self.pool.trim();
     }
@@ -377,6 +442,7 @@ impl Fanout {
             behind: Vec::new(),
             skips: Vec::new(),
             is_dirty: false,
+            is_waiting: false,
             pass: Pass::default(),
             is_unsettled: false,
             behind_max: BEHIND_UNSORTED_MAX,

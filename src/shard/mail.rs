@@ -140,6 +140,13 @@ pub enum Mail {
     Stop,
 }
 
+impl Mail {
+    /// From a connection's shard to a room's home, whose answers may be large. All other mail asks for little or nothing.
+    pub fn is_for_room(&self) -> bool {
+        matches!(self, Mail::Command { .. } | Mail::Resume(_) | Mail::Presence { .. } | Mail::Parted { .. })
+    }
+}
+
 /// Why a subscription ends without a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parting {

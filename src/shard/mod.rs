@@ -69,6 +69,7 @@ pub use report::Residue;
 use room_timers::RoomTimers;
 use settings::Settings;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use streams::Streams;
 pub use totals::Totals;
@@ -142,6 +143,9 @@ struct Core<P: Plane> {
     wheel: Timers,
     expired: Vec<u32>,
     fanout: Fanout,
+    /// Sends caused by who came and who left, in that tick.
+    presence_sends: usize,
+    presence_tick: u32,
     streams: Streams,
     deliveries: Deliveries,
     frame: FrameBuffer,
@@ -154,6 +158,10 @@ struct Core<P: Plane> {
 
     mesh: Mesh,
     mail: Vec<Mail>,
+    /// Received and not opened yet: what is to be done in rooms (`Mail::is_for_room`).
+    room_mail: VecDeque<Mail>,
+    /// Bytes of answers that the mail opened in this turn has sent to other shards.
+    mailed_bytes: usize,
     store: Box<dyn StorePort>,
     /// Jobs handed to the store that have not come back.
     jobs_in_flight: u64,
@@ -228,6 +236,8 @@ impl<P: Plane> Shard<P> {
                 wheel: Timers::new(512, capacity),
                 expired: Vec::new(),
                 fanout: Fanout::new(capacity),
+                presence_sends: 0,
+                presence_tick: 0,
                 streams: Streams::default(),
                 deliveries: Deliveries::default(),
                 frame: FrameBuffer::default(),
@@ -238,6 +248,8 @@ impl<P: Plane> Shard<P> {
                 totals: parts.totals,
                 mesh: parts.mesh,
                 mail: Vec::new(),
+                room_mail: VecDeque::new(),
+                mailed_bytes: 0,
                 store: parts.store,
                 jobs_in_flight: 0,
                 room_timers: RoomTimers::new(),

@@ -5,6 +5,7 @@ use crate::auth::Verifier;
 use crate::base::hash::home_shard;
 use crate::base::user::UserRef;
 use crate::ids::ConnRef;
+use crate::limits;
 use crate::plane::Plane;
 use crate::rooms::effects::{Effects, Requester};
 use crate::telemetry::DropReason;
@@ -37,15 +38,37 @@ impl Parked {
 
 impl<P: Plane> Shard<P> {
     /// Reads the mail, a bounded amount. True if there may be more.
+    ///
+    /// Mail to rooms stands behind the rest: when two shards ask much of each other, the answers must not lie behind the questions, each
+    /// of which makes another answer. It is about rooms of this shard, the rest about its connections and those of its users, so that no
+    /// order is lost.
     pub(super) fn open_mail(&mut self, budget: usize) -> bool {
         let mut mail = std::mem::take(&mut self.core.mail);
         let has_more = self.core.mesh.receive(budget, &mut mail);
         for mail in mail.drain(..) {
-            self.open_one(mail);
+            match mail.is_for_room() {
+                true => self.receive_for_room(mail),
+                false => self.open_one(mail),
+            }
             self.settle_rooms();
         }
         self.core.mail = mail;
-        has_more
+        self.core.mailed_bytes = 0;
+        while self.core.mailed_bytes <= limits::MAILED_BYTES_PER_TURN
+            && let Some(mail) = self.core.room_mail.pop_front()
+        {
+            self.open_one(mail);
+            self.settle_rooms();
+        }
+        has_more || !self.core.room_mail.is_empty()
+    }
+
+    fn receive_for_room(&mut self, mail: Mail) {
+        let is_full = self.core.room_mail.len() >= Parked::MAX;
+        if is_full && !matches!(mail, Mail::Parted { .. }) {
+            return self.refuse_mail(mail);
+        }
+        self.core.room_mail.push_back(mail);
     }
 
     fn open_one(&mut self, mail: Mail) {
@@ -127,6 +150,11 @@ impl<P: Plane> Shard<P> {
             self.parked.rooms.entry(room_key).or_default().push_back(mail);
             return;
         }
+        self.refuse_mail(mail);
+    }
+
+    /// Answers a command that nobody has time for as `overloaded`.
+    fn refuse_mail(&mut self, mail: Mail) {
         self.core.counters.dropped.add(DropReason::ParkedFull, 1);
         match mail {
             Mail::Command { from, user, budget, message, .. } => {
@@ -350,6 +378,27 @@ pub(super) mod tests {
         assert_eq!(shard.core.counters.dropped.get(DropReason::Leaving), 2);
         assert_eq!((shard.core.counters.messages_received, net.client_read(client)), (0, vec![0x8a, 0]));
         assert!(announced.windows(14).any(|bytes| bytes == b"server_closing"));
+    }
+
+    /// R-CONN-5: many questions in one packet are not answered without bound before anything is sent.
+    #[test]
+    fn answers_of_one_turn_are_bounded() {
+        let net = SimNet::new(1, Faults::NONE);
+        let (mut shard, _sent) = shard_in(&net);
+        let (slot, _client) = open(&mut shard, &net);
+        shard.turn();
+        let bound = shard.core.settings.out_queue_bytes + limits::SOCKET_SEND_BYTES_MAX;
+        let mut frame = Vec::new();
+        crate::wire::ws::append_frame(&mut frame, crate::wire::ws::Opcode::Text, &[b'x'; 100_000]);
+        let fits = bound as usize / frame.len() + 1;
+        for sent in 0..3 * fits {
+            assert_eq!(shard.core.conns[slot as usize].stage == Stage::Open, sent <= fits, "after {sent}");
+            if shard.core.conns[slot as usize].is_live() {
+                shard.core.outbox_frame(slot, &frame);
+            }
+        }
+        assert_eq!(shard.core.counters.dropped.get(DropReason::SlowConsumerClosed), 1);
+        assert!(shard.core.active(slot).outbox.unsent() < 2 * frame.len());
     }
 
     /// R-CONN-5: a single answer over the limit (a long recovery) does not make its reader a slow one; what piles up behind it does.

@@ -97,7 +97,7 @@ impl<P: Plane> Shard<P> {
             room_rows: self.rooms.row_count(),
             room_timers: core.room_timers.len(),
             users: core.users.len(),
-            parked_commands: self.parked.len(),
+            parked_commands: self.parked.len() + self.core.room_mail.len(),
             store_jobs: core.jobs_in_flight,
             waiting_mail: core.mesh.waiting(),
             tls_sessions: core.secured.len(),

@@ -105,6 +105,7 @@ impl<P: Plane> Core<P> {
         self.outbox(slot).extend_from_slice(&bytes);
         self.one_answer(slot, bytes.len());
         self.transcoded = bytes;
+        self.close_if_flooded(slot);
         // A join that failed for now: its room would be missing until the client comes back by itself, which it has no reason to do.
         if sse::is_retryable_error(native) {
             self.close(slot, CloseCode::Overloaded);
@@ -139,7 +140,7 @@ impl<P: Plane> Core<P> {
             }
             if self.has_no_room(slot, bytes.len() as u64) {
                 match class {
-                    Class::Live => self.counters.dropped.add(DropReason::LiveLagging, 1),
+                    Class::Live | Class::Presence => self.counters.dropped.add(DropReason::LiveLagging, 1),
                     Class::Durable => slow.push(slot),
                 }
                 continue;

@@ -26,6 +26,7 @@ impl<P: Plane> Core<P> {
     fn trim(&mut self) {
         self.expired.shrink_to(KEPT);
         self.mail.shrink_to(KEPT);
+        self.room_mail.shrink_to(KEPT);
         self.cooling.shrink_to(KEPT);
         self.retries.shrink_to(KEPT);
         self.parking.shrink_to(KEPT);

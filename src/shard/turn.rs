@@ -29,6 +29,9 @@ impl<P: Plane> Shard<P> {
         self.tick();
         self.wait_for_company(started.mono_ns);
         self.core.deliveries.offers.renew();
+        if self.core.fanout.dirty.is_empty() {
+            self.core.fanout.end_wait(self.waited_since(), limits::PRESENCE_SENDS_PER_TICK / 2);
+        }
         // Now, when what is to be sent is there and not out.
         self.core.actives_peak = self.core.actives_peak.max(self.core.actives.len());
         for _ in 0..FLUSHES_MAX {
@@ -49,7 +52,12 @@ impl<P: Plane> Shard<P> {
 
     /// The last turn has offered frames to as many members as it may, and more wait for them.
     pub fn is_half_way(&self) -> bool {
-        !self.core.fanout.dirty.is_empty()
+        !self.core.fanout.dirty.is_empty() || self.core.fanout.has_waited(self.waited_since())
+    }
+
+    /// Presence that came in this tick or earlier has waited long enough.
+    fn waited_since(&self) -> u32 {
+        self.core.tick.saturating_sub((limits::PRESENCE_WAIT_MS / limits::TICK_MS) as u32)
     }
 
     /// Whether mail came since the last turn: looked at after announcing sleep.

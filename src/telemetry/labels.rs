@@ -52,7 +52,7 @@ labels! {
         MailboxFullLive "mailbox_full_live" "Live event not passed to another shard, its mailbox was full";
         MailboxFullCommand "mailbox_full_command" "Command refused as overloaded: the mailbox of the room's shard was full";
         StoreQueueFull "store_queue_full" "Command refused as overloaded: the queue of the store was full";
-        ParkedFull "parked_full" "Command refused as overloaded: too many already wait for the same room";
+        ParkedFull "parked_full" "Command refused as overloaded: too many wait already, for one room or for a shard";
         Gone "gone" "Event or answer for a connection that had ended meanwhile";
         MailboxFullEngine "mailbox_full_engine" "Engine.IO request not passed to its session's shard, whose mailbox was full: HTTP 503";
         RecoveryExpired "recovery_expired" "State of a lost Socket.IO client that did not come back within `sio.recovery_ms`";

@@ -5,6 +5,7 @@ use super::super::post::tests::{open, shard_in};
 use crate::base::close::CloseCode;
 use crate::base::user::{User, UserRef};
 use crate::ids::ConnRef;
+use crate::limits;
 use crate::plane::{ClientId, End, Faults, Plane, SimNet, SimPlane, SimRng, Slot};
 use crate::rooms::effects::Class;
 use crate::wire::ws::{self, Opcode};
@@ -40,6 +41,8 @@ impl World {
     /// One more connection, which has read what there was to read.
     fn connect(&mut self) -> (Slot, ClientId) {
         let member = open(&mut self.shard, &self.net);
+        // Its token outlives the test.
+        self.shard.core.conns[member.0 as usize].expires_at_s = u32::MAX;
         while self.shard.turn() {}
         self.net.client_read(member.1);
         member
@@ -55,9 +58,13 @@ impl World {
     }
 
     fn publish(&mut self, room: &str, text: &str) {
+        self.publish_as(Class::Live, room, text);
+    }
+
+    fn publish_as(&mut self, class: Class, room: &str, text: &str) {
         let mut frame = Vec::new();
         ws::append_frame(&mut frame, Opcode::Text, text.as_bytes());
-        self.shard.core.publish_here(room, &frame, Class::Live, &[], 1);
+        self.shard.core.publish_here(room, &frame, class, &[], 1);
     }
 
     /// Turns until nothing is left to do; how many.
@@ -103,6 +110,75 @@ fn a_turn_offers_to_as_many_as_it_may_and_the_next_goes_on() {
     assert_eq!((world.shard.core.histograms.broadcast.len(), world.shard.core.deliveries.marks.len()), (1, 0));
     assert_eq!((world.shard.core.fanout.pool.bytes_in_use(), world.shard.report().queue_bytes), (0, 0));
     assert!(world.shard.core.deliveries.plan.capacity() <= FEW, "a plan of a turn's sends");
+}
+
+/// When everybody comes back at once, not each return is a send to each of the others.
+#[test]
+fn in_a_rush_who_came_waits_for_more() {
+    let mut world = World::new();
+    // The rush begins with a tick, and for as much as may be it is told at once.
+    world.net.advance(limits::TICK_MS);
+    world.shard.turn();
+    let at_once = limits::PRESENCE_SENDS_PER_TICK / MANY;
+    for number in 0..at_once {
+        world.publish_as(Class::Presence, "large", &number.to_string());
+    }
+    world.settle();
+    let last = world.members.last().unwrap().1;
+    assert_eq!(world.heard(last).len(), at_once);
+    world.hearers();
+
+    let marks = world.shard.core.histograms.broadcast.len();
+    let mut told = Vec::new();
+    for number in 0..5 {
+        world.publish_as(Class::Presence, "large", &format!("late {number}"));
+        told.push(format!("late {number}"));
+        world.settle();
+        assert_eq!((world.hearers(), world.heard(last)), (0, vec![]), "{number}");
+    }
+    // Another kind of frame takes them along, in their order.
+    world.publish("large", "hello");
+    told.push("hello".into());
+    world.settle();
+    assert_eq!(world.heard(last), told);
+    assert_eq!(world.hearers(), MANY - 1);
+    assert_eq!(world.shard.core.histograms.broadcast.len(), marks + 1, "only what goes at once is measured");
+
+    // Nothing else comes: within a second, and no later.
+    world.publish_as(Class::Presence, "large", "the last");
+    world.settle();
+    assert_eq!(world.hearers(), 0);
+    let waited = (1..).find(|_| {
+        world.net.advance(limits::TICK_MS);
+        world.settle();
+        world.hearers() == MANY
+    });
+    assert_eq!(waited.unwrap() * limits::TICK_MS, limits::PRESENCE_WAIT_MS);
+    assert_eq!(world.shard.core.fanout.pool.bytes_in_use(), 0);
+    // The rush is over.
+    world.publish_as(Class::Presence, "large", "quiet");
+    world.settle();
+    assert_eq!(world.hearers(), MANY);
+}
+
+#[test]
+fn a_room_may_end_while_its_frames_wait() {
+    let mut world = World::new();
+    let (slot, client) = world.connect();
+    world.subscribe(slot, "small");
+    for _ in 0..=limits::PRESENCE_SENDS_PER_TICK {
+        world.publish_as(Class::Presence, "small", "x");
+    }
+    world.settle();
+    world.heard(client);
+    world.publish_as(Class::Presence, "small", "unheard");
+    world.shard.core.unsubscribe_here(world.conn(slot), "small");
+    // Its place is another's, who has nothing to say.
+    world.subscribe(slot, "other");
+    world.net.advance(limits::PRESENCE_WAIT_MS);
+    world.settle();
+    assert_eq!(world.heard(client), Vec::<String>::new());
+    assert_eq!(world.shard.core.fanout.pool.bytes_in_use(), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! until it has drained, falls behind in its rooms, and is judged as any slow reader (R-CONN-5).
 use super::session::Transport;
 use crate::base::close::CloseCode;
+use crate::limits::SOCKET_SEND_BYTES_MAX;
 use crate::plane::{Plane, Slot};
 use crate::shard::Core;
 use crate::shard::conn::{NONE, Stage, flag};
@@ -20,6 +21,11 @@ const TRANSPORT_BYTES: usize = 64 << 10;
 
 /// Most bytes of one answer to a GET, about: what waits at most, and a message beyond it.
 const PAYLOAD_BYTES: usize = 1 << 20;
+
+/// Bytes of a row of WebSocket frames without the first.
+fn behind_the_first(frames: &[u8]) -> u64 {
+    frames.len().saturating_sub(ws::frame_len(frames).unwrap_or(0)) as u64
+}
 
 impl<P: Plane> Core<P> {
     /// Appends frames that are the session's own business (pings, refusals, the last word) to its transport.
@@ -73,12 +79,17 @@ impl<P: Plane> Core<P> {
     pub(super) fn end_if_over_limit(&mut self, key: u32) {
         let limit = self.settings.out_queue_bytes;
         let Some(session) = self.engines.get(key) else { return };
-        // One answer may be larger than the limit, and stands before what the session says.
-        let waiting = match &session.transport {
-            Transport::Polling(polling) => polling.own_bytes as u64,
-            Transport::Carrier(_) => 0,
+        let is_over = match session.transport {
+            // One answer may be larger than the limit, and stands before what the session says.
+            Transport::Polling(ref polling) => {
+                polling.own_bytes as u64 > limit || behind_the_first(&polling.buffer) > limit + SOCKET_SEND_BYTES_MAX
+            }
+            Transport::Carrier(slot) => {
+                let limit = limit + SOCKET_SEND_BYTES_MAX;
+                self.private_bytes(slot, limit) > limit
+            }
         };
-        if limit != 0 && waiting > limit {
+        if limit != 0 && is_over {
             self.counters.dropped.add(DropReason::SlowConsumerClosed, 1);
             self.engine_end(key, EngineEnd::Server, Some(CloseCode::SlowConsumer));
         }
