@@ -148,7 +148,8 @@ impl UlidSource {
 /// Names one connection in the whole process. Never leaves it.
 ///
 /// `generation` differs between two connections that use the same slot one after the other, so a
-/// reference that outlives its connection is recognised.
+/// reference that outlives its connection is recognised. Its highest bit says that the connection only listens (an event stream), so
+/// that whoever holds a reference knows whom it is of no use to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnRef {
     pub slot: u32,
@@ -157,6 +158,21 @@ pub struct ConnRef {
 }
 
 impl ConnRef {
+    /// The bit of a generation that is set for those that only listen.
+    pub const LISTENER: u16 = 1 << 15;
+
+    pub fn is_listener(self) -> bool {
+        self.generation & ConnRef::LISTENER != 0
+    }
+
+    /// The generation after this one, of a connection that speaks: 1 to 32,767, then from 1 again.
+    pub const fn next_generation(generation: u16) -> u16 {
+        match (generation & !ConnRef::LISTENER) + 1 {
+            ConnRef::LISTENER => 1,
+            next => next,
+        }
+    }
+
     /// Never 0: generations start at 1.
     pub fn to_bits(self) -> u64 {
         u64::from(self.generation) << 48 | u64::from(self.shard) << 32 | u64::from(self.slot)
@@ -204,5 +220,12 @@ mod tests {
     fn conn_refs_round_trip() {
         let conn = ConnRef { slot: u32::MAX, generation: 7, shard: 300 };
         assert_eq!(ConnRef::from_bits(conn.to_bits()), conn);
+        assert!(!conn.is_listener() && ConnRef { generation: 7 | ConnRef::LISTENER, ..conn }.is_listener());
+    }
+
+    #[test]
+    fn generations_are_never_0_and_forget_who_listened() {
+        let next = |generation| ConnRef::next_generation(generation);
+        assert_eq!([1, 32_766, 32_767, 5 | ConnRef::LISTENER, u16::MAX].map(next), [2, 32_767, 1, 6, 1]);
     }
 }

@@ -223,6 +223,23 @@ pub const PROBES_MAX: usize = 64;
 /// Users of one room whose typing is followed (32 bytes each). More: not relayed, and counted.
 pub const TYPING_USERS_MAX: usize = 256;
 
+/// Sessions of a room in which a question may be asked, the asker's own not counted. Each may answer at once, which is a command of its
+/// own: as many as fit into a mailbox of a server of few shards, and as are offered the question in one turn. More: `limit_reached`.
+pub const ASKED_MAX: usize = 4_096;
+
+/// Answers that the ack of one question holds, and the bytes of their payloads and user ids: the ack is one message, four times as large
+/// as what a client may send, and a quarter of what may wait for a slow reader (`conn.out_queue_bytes`). More: counted in `dropped`.
+pub const ANSWERS_MAX: usize = 1_000;
+pub const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// Questions open at a time in one room. Each holds its answers and 12 bytes for each session asked, so that a room has at most 10 MiB of
+/// them. A question is over within `live.ask_timeout_ms`, and usually as soon as all have answered. More: `overloaded`.
+pub const ASKS_OF_ROOM_MAX: usize = 32;
+
+/// Of these, of one session: others are to have their turn. Over all its rooms `limits.live` bounds what a session asks. More:
+/// `rate_limited`.
+pub const ASKS_OF_SESSION_MAX: usize = 8;
+
 /// Users of one room whose last message is remembered while slow mode is on. More: the surplus is not slowed down.
 pub const SLOW_MODE_USERS_MAX: usize = 65_536;
 

@@ -103,6 +103,9 @@ table! {
     typing Typing (AtStart) {
         ttl_ms: u64 = 6_000, "ms", "Typing ends after this time unless renewed", 1..=DAY_MS;
     }
+    live LiveEvents (Live) {
+        ask_timeout_ms: u64 = 5_000, "ms", "How long the answers to a question may take: the longest that an ask can say, and what it gets if it says nothing", 1..=DAY_MS;
+    }
     recovery Recovery (AtStart) {
         limit: u64 = 300, "count", "Missed durable events that a recovery may bring", 0..=10_000;
     }

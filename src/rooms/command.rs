@@ -58,6 +58,17 @@ pub enum RoomCommand<'a> {
         include_self: bool,
         wants_ack: bool,
     },
+    /// A `Broadcast` that the others answer; the ack has the answers. `timeout_ms` `None`: as long as they may take.
+    Ask {
+        event: &'a str,
+        payload: &'a str,
+        timeout_ms: Option<u64>,
+    },
+    /// What the caller says to a question. `payload` is JSON text.
+    Answer {
+        ask_id: u64,
+        payload: &'a str,
+    },
     Typing {
         is_typing: bool,
     },

@@ -38,7 +38,7 @@ pub struct Audience<'a> {
 /// A domain timer. Timers are not cancelled: whoever gets one looks whether it still means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomTimer {
-    /// Look at a room: expire typing, end leave graces, send a due occupancy event.
+    /// Look at a room: expire typing and questions, end leave graces, send a due occupancy event.
     Room { room_key: u32, room_generation: u32 },
 }
 

@@ -73,6 +73,14 @@ pub enum Event<'a> {
         payload: &'a str,
         timestamp_ms: u64,
     },
+    /// A `Broadcast` that waits for an answer.
+    Question {
+        user: &'a User,
+        event: &'a str,
+        payload: &'a str,
+        ask_id: u64,
+        timestamp_ms: u64,
+    },
     Occupancy {
         online: u64,
         members: u64,
@@ -83,6 +91,14 @@ pub enum Event<'a> {
     Closed {
         reason: &'a str,
     },
+}
+
+/// What one session said to a question.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub user: UserRef,
+    /// JSON text.
+    pub payload: Box<str>,
 }
 
 /// The result of a command.
@@ -99,6 +115,15 @@ pub enum Ack<'a> {
         epoch: &'a str,
         timestamp_ms: u64,
         is_duplicate: bool,
+    },
+    /// A question is over: `asked` sessions got it, of whose answers `dropped` found no room.
+    Asked {
+        ask_id: u64,
+        asked: u64,
+        answers: &'a [Answer],
+        dropped: u64,
+        /// Every one of them has answered.
+        is_complete: bool,
     },
     Room(&'a RoomRow),
     History {

@@ -93,6 +93,7 @@ impl Room {
             cx.ack(asker, &Ack::Done);
         }
         self.deny_held(cx);
+        self.end_asks(cx);
         for (place, _) in self.online.from(0) {
             for conn in self.online.sessions(place as u32) {
                 cx.fx.unsubscribe(conn, cx.id);

@@ -3,6 +3,7 @@
 //! Sans-IO: plain functions of state, command and `now`; what is to happen goes out through
 //! [`effects::Effects`]. Nothing here knows a wire format, a socket, a clock or a back end.
 //! [`Rooms`] is the way in: all rooms whose home is one shard.
+mod asks;
 pub mod command;
 mod create;
 pub mod effects;
@@ -33,5 +34,6 @@ mod testing;
 mod typing;
 mod window;
 
+pub use asks::home_of_ask;
 pub use rooms::{Rooms, Stats};
 pub use settings::Settings;

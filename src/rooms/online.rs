@@ -218,6 +218,11 @@ impl OnlineTable {
         }
     }
 
+    /// All sessions, of whatever user.
+    pub fn all_sessions(&self) -> impl Iterator<Item = ConnRef> {
+        self.users.iter().flat_map(|(place, _)| self.sessions(place as u32))
+    }
+
     /// Adds a session.
     pub fn join(&mut self, user: &UserRef, conn: ConnRef, now_s: u32) -> (u32, Came) {
         let Some(place) = self.find(user.id()) else {

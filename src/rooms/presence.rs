@@ -51,6 +51,7 @@ impl Room {
     ) {
         self.drop_held(conn);
         if let Some(place) = self.online.subscribed(user.id(), conn) {
+            self.drop_asks_of(cx, conn);
             self.end_session(cx, place, conn, is_abnormal && cx.settings.leave_grace_ms > 0);
         }
     }
@@ -68,6 +69,7 @@ impl Room {
     pub(super) fn end_session<E: Effects>(&mut self, cx: &mut Cx<'_, E>, place: u32, conn: ConnRef, has_grace: bool) {
         let is_last = self.online.part(place, conn);
         self.stop_typing_of(cx, place, conn);
+        self.part_asks(cx, conn);
         if !is_last {
             return;
         }
@@ -87,6 +89,7 @@ impl Room {
             cx.fx.unsubscribe(conn, cx.id);
             cx.fx.send(conn, cx.id, &Event::Closed { reason });
             self.online.part(place, conn);
+            self.part_asks(cx, conn);
         }
         self.stop_typing(cx, place, 0);
         self.end_user(cx, place);

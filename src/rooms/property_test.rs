@@ -2,11 +2,12 @@
 //! * every subscriber hears every durable event exactly once, in order, from its snapshot on (R-ROOM-4, R-CHAT-4);
 //! * joined and left alternate per user, and every subscriber's view of who is here is right (R-PRES-1, R-PRES-2);
 //! * `recovered: true` never has a gap (R-REC-1);
+//! * a question is over in time, with as many answers as it says;
 //! * every command is answered once, and no acked message is missing from the store;
 //! * when everyone is gone, no memory is left.
 use super::Settings;
 use super::command::{Position, RoomCommand};
-use super::testing::{Client, Heard, JOIN, LEAVE, Line, TYPE, World, message, message_as};
+use super::testing::{Client, Heard, JOIN, LEAVE, Line, TYPE, World, ask, message, message_as};
 use crate::base::rate::Rate;
 use crate::base::user::GlobalRole;
 use crate::store::port::{EventKind, Role, RoomType};
@@ -53,6 +54,8 @@ enum Act {
     Send,
     SendAs(usize),
     Broadcast,
+    Ask(u64),
+    Answer,
     Type(bool),
     Invite(usize),
     Remove(usize),
@@ -72,6 +75,8 @@ fn act() -> impl Strategy<Value = Act> {
         12 => Just(Act::Send),
         2 => (0usize..3).prop_map(Act::SendAs),
         1 => Just(Act::Broadcast),
+        3 => (1u64..5_000).prop_map(Act::Ask),
+        8 => Just(Act::Answer),
         2 => any::<bool>().prop_map(Act::Type),
         2 => user.clone().prop_map(Act::Invite),
         1 => user.clone().prop_map(Act::Remove),
@@ -110,6 +115,8 @@ struct Checker {
     asked: BTreeMap<String, (crate::ids::ConnRef, String, RoomCommand<'static>)>,
     answers: BTreeMap<String, usize>,
     sent: u32,
+    /// The last question heard in each room.
+    questions: BTreeMap<String, u64>,
     /// Rooms that somebody asked to delete: a message may have been acked in an earlier life of theirs.
     deletions: BTreeSet<String>,
 }
@@ -133,6 +140,7 @@ impl Checker {
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
             sent: 0,
+            questions: BTreeMap::new(),
             deletions: BTreeSet::new(),
         }
     }
@@ -171,6 +179,11 @@ impl Checker {
             Act::Send => message(format!("text {}", self.sent).leak()),
             Act::SendAs(n) => message_as(["c0", "c1", "c2"][n], "same"),
             Act::Broadcast => RoomCommand::Broadcast { event: "e", payload: "1", include_self: true, wants_ack: false },
+            Act::Ask(timeout_ms) => ask(Some(timeout_ms)),
+            Act::Answer => {
+                let Some(&ask_id) = self.questions.get(room) else { return };
+                RoomCommand::Answer { ask_id, payload: "1" }
+            }
             Act::Type(is_typing) => RoomCommand::Typing { is_typing },
             Act::Invite(user) => RoomCommand::Invite { user_id: USERS[user] },
             Act::Remove(user) => RoomCommand::Remove { user_id: USERS[user] },
@@ -269,6 +282,14 @@ impl Checker {
                 }
                 assert!(self.views.get(&key).is_none_or(|view| view.next <= offset), "the ack comes first");
             }
+            Heard::Question { ask_id, .. } => {
+                assert!(self.views.contains_key(&key), "questions go to subscribers");
+                self.questions.insert(room, ask_id);
+            }
+            Heard::Asked { asked, answers, dropped, is_complete } => {
+                assert!(answers.len() as u64 <= asked && dropped == 0);
+                assert_eq!(is_complete, answers.len() as u64 == asked);
+            }
             Heard::Typing(other, _) => assert_ne!(other, user),
             _ => {}
         }
@@ -310,7 +331,10 @@ impl Checker {
         }
         for (request, (_, _, command)) in &self.asked {
             let count = self.answers.get(request).copied().unwrap_or(0);
-            let is_silent = matches!(command, RoomCommand::Typing { .. } | RoomCommand::Broadcast { .. });
+            let is_silent = matches!(
+                command,
+                RoomCommand::Typing { .. } | RoomCommand::Broadcast { .. } | RoomCommand::Answer { .. }
+            );
             assert!(count == 1 || is_silent, "{command:?} has {count} answers");
         }
         for device in 0..DEVICES {

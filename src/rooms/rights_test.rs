@@ -2,7 +2,7 @@
 //! told. And with the right: done.
 use super::Settings;
 use super::command::RoomCommand;
-use super::testing::{Client, Heard, JOIN, LEAVE, TYPE, World, message};
+use super::testing::{Client, Heard, JOIN, LEAVE, TYPE, World, ask, message};
 use crate::base::refusal::Code;
 use crate::base::user::GlobalRole;
 use crate::store::port::{HistoryFrom, Role, RoomType};
@@ -20,11 +20,12 @@ const FORBID: Verdict = Verdict::No(Code::Forbidden);
 const OUT: Verdict = Verdict::No(Code::NotInRoom);
 
 /// For members only; the column of the table says what they come to for someone who is not subscribed.
-const OF_SUBSCRIBERS: [RoomCommand<'static>; 6] = [
+const OF_SUBSCRIBERS: [RoomCommand<'static>; 7] = [
     LEAVE,
     message("x"),
     RoomCommand::Broadcast { event: "x", payload: "1", include_self: false, wants_ack: false },
     TYPE,
+    ask(None),
     RoomCommand::History { from: HistoryFrom::End, limit: 5 },
     RoomCommand::OnlineUsers { cursor: None, limit: 5 },
 ];

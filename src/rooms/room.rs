@@ -1,4 +1,5 @@
 //! One room in memory: its state, and what all features share. Each feature is an `impl Room` in its own file.
+use super::asks::{Asks, Register};
 use super::command::{Caller, RoomCommand};
 use super::effects::{Audience, Class, Effects, Handled, Requester, RoomTimer};
 use super::event::{Ack, Event};
@@ -29,6 +30,8 @@ pub(super) struct Room {
     pub occupancy: Occupancy,
     /// Only while slow mode is on.
     pub slow_mode: Option<Box<SlowMode>>,
+    /// Only while a question is open.
+    pub asks: Option<Box<Asks>>,
     /// What to answer to the probes on their way, in order.
     pub probes: VecDeque<Refusal>,
     /// Joins that wait for events from disk.
@@ -46,6 +49,8 @@ pub(super) struct Cx<'a, E> {
     pub now: Now,
     pub id: &'a Arc<str>,
     pub meta: &'a mut Meta,
+    /// The questions that are open in this shard's rooms.
+    pub asks: &'a mut Register,
     pub fx: &'a mut E,
 }
 
@@ -81,6 +86,7 @@ impl Room {
             typing: Vec::new(),
             occupancy: Occupancy::default(),
             slow_mode,
+            asks: None,
             probes: VecDeque::new(),
             held: Vec::new(),
             change: None,
@@ -127,6 +133,8 @@ impl Room {
             RoomCommand::Broadcast { event, payload, include_self, wants_ack } => {
                 self.broadcast(cx, caller, event, payload, include_self, wants_ack)
             }
+            RoomCommand::Ask { event, payload, timeout_ms } => self.ask(cx, caller, event, payload, timeout_ms),
+            RoomCommand::Answer { ask_id, payload } => self.answer(cx, caller, ask_id, payload),
             RoomCommand::Typing { is_typing } => self.set_typing(cx, caller, is_typing),
             RoomCommand::History { from, limit } => self.history(cx, caller, from, limit),
             RoomCommand::OnlineUsers { cursor, limit } => self.online_users(cx, caller, cursor, limit),
@@ -149,9 +157,10 @@ impl Room {
         Handled::Done
     }
 
-    /// What is due now: typing that ends, graces that are over, an occupancy event.
+    /// What is due now: typing that ends, questions and graces that are over, an occupancy event.
     pub fn tick<E: Effects>(&mut self, cx: &mut Cx<'_, E>) {
         self.expire_typing(cx);
+        self.expire_asks(cx);
         self.end_graces(cx);
         self.send_due_occupancy(cx);
     }

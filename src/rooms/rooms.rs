@@ -3,11 +3,12 @@
 //! Invariants:
 //! * A room has one row here or none, and only this shard changes it: one writer per room.
 //! * A row stays while anyone is online in the room or a store job of it is on its way; so a job always finds its room.
-//! * Every command is answered once: by `ack`, `refuse`, `resumed` or `presence`; typing and broadcasts only by `refuse`.
+//! * Every command is answered once: by `ack`, `refuse`, `resumed` or `presence`; typing, broadcasts and answers only by `refuse`.
 //! * Every `Handled::Later` is followed by a `retry` of that key.
+use super::asks::Register;
 use super::command::{Caller, RoomCommand};
 use super::effects::{Effects, Handled, RoomTimer};
-use super::room::{Cx, Meta};
+use super::room::{Cx, Meta, to};
 use super::settings::Settings;
 use super::slot::{Slot, State, needs_subscription, refuse_unknown};
 use crate::base::clock::Now;
@@ -31,6 +32,7 @@ pub struct Rooms {
     index: HashTable<u32>,
     /// Of the row made last.
     generation: u32,
+    asks: Register,
 }
 
 /// For `/stats` (R-OPS-1).
@@ -44,7 +46,14 @@ pub struct Stats {
 
 impl Rooms {
     pub fn new(shard: u16, settings: Settings) -> Rooms {
-        Rooms { shard, settings, slots: Slab::new(), index: HashTable::new(), generation: 0 }
+        Rooms {
+            shard,
+            settings,
+            slots: Slab::new(),
+            index: HashTable::new(),
+            generation: 0,
+            asks: Register::new(shard),
+        }
     }
 
     /// After a reload of the configuration. Rooms in memory keep the length of their windows.
@@ -73,6 +82,28 @@ impl Rooms {
         };
         let handled = self.enter(key, now, fx, |state, cx| state.command(cx, caller, command));
         handled.unwrap_or(Handled::Done)
+    }
+
+    /// Runs an answer that names its question alone; this shard is its home (`home_of_ask`). Who is not in the question's room learns
+    /// no more than that of a question that there is not.
+    pub fn answer(
+        &mut self,
+        caller: &Caller<'_>,
+        ask_id: u64,
+        payload: &str,
+        now: Now,
+        fx: &mut impl Effects,
+    ) -> Handled {
+        if let Some(key) = self.asks.room(ask_id)
+            && let Some(State::Ready(room)) = self.slots.get(key as usize).map(|slot| &slot.state)
+            && room.subscribed(caller).is_ok()
+        {
+            let command = RoomCommand::Answer { ask_id, payload };
+            let handled = self.enter(key, now, fx, |state, cx| state.command(cx, caller, &command));
+            return handled.unwrap_or(Handled::Done);
+        }
+        fx.refuse(to(caller), Code::NotFound.into());
+        Handled::Done
     }
 
     /// A store job came back.
@@ -159,6 +190,12 @@ impl Rooms {
         self.slots.len()
     }
 
+    /// Questions that are open.
+    #[cfg(test)]
+    pub(super) fn open_asks(&self) -> usize {
+        self.asks.len()
+    }
+
     fn find(&self, room: &str) -> Option<u32> {
         self.index.find(name_hash(room), |&key| *self.slots[key as usize].id == *room).copied()
     }
@@ -186,7 +223,15 @@ impl Rooms {
         run: impl FnOnce(&mut State, &mut Cx<'_, E>) -> T,
     ) -> Option<T> {
         let slot = self.slots.get_mut(key as usize)?;
-        let mut cx = Cx { settings: &self.settings, shard: self.shard, now, id: &slot.id, meta: &mut slot.meta, fx };
+        let mut cx = Cx {
+            settings: &self.settings,
+            shard: self.shard,
+            now,
+            id: &slot.id,
+            meta: &mut slot.meta,
+            asks: &mut self.asks,
+            fx,
+        };
         let result = run(&mut slot.state, &mut cx);
         let is_kept = slot.meta.jobs > 0 || now.mono_ms() < slot.meta.linger_until_ms || !slot.state.is_idle();
         if !is_kept {

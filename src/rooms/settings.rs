@@ -15,6 +15,8 @@ pub struct Settings {
     pub events_max_users: u64,
     /// `typing.ttl_ms`.
     pub typing_ttl_ms: u64,
+    /// `live.ask_timeout_ms`.
+    pub ask_timeout_ms: u64,
     /// `recovery.limit`: missed events that a recovery may bring.
     pub recovery_limit: u64,
     /// `chat.max_chars`.
@@ -39,6 +41,7 @@ impl From<&Config> for Settings {
             leave_grace_ms: config.presence.leave_grace_ms,
             events_max_users: config.presence.events_max_users,
             typing_ttl_ms: config.typing.ttl_ms,
+            ask_timeout_ms: config.live.ask_timeout_ms,
             recovery_limit: config.recovery.limit,
             message_chars_max: size(config.chat.max_chars),
             metadata_bytes_max: size(config.chat.metadata_bytes),

@@ -201,6 +201,8 @@ pub(super) fn needs_subscription(command: &RoomCommand<'_>) -> bool {
         RoomCommand::Leave { .. }
         | RoomCommand::Send { .. }
         | RoomCommand::Broadcast { .. }
+        | RoomCommand::Ask { .. }
+        | RoomCommand::Answer { .. }
         | RoomCommand::Typing { .. }
         | RoomCommand::History { .. }
         | RoomCommand::OnlineUsers { .. }

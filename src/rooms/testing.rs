@@ -33,6 +33,8 @@ pub enum Heard {
     Went(String),
     Typing(String, bool),
     Broadcast { user: String, event: String },
+    Question { user: String, event: String, ask_id: u64 },
+    Asked { asked: u64, answers: Vec<(String, String)>, dropped: u64, is_complete: bool },
     Occupancy { online: u64, members: u64 },
     Closed(String),
 }
@@ -52,6 +54,7 @@ impl Heard {
                 | Room(_)
                 | History { .. }
                 | OnlineUsers { .. }
+                | Asked { .. }
                 | Refused(_)
                 | Resumed(_)
                 | Presence(_)
@@ -120,6 +123,12 @@ impl Effects for Fx {
             Ack::Done => Heard::Done,
             Ack::Joined { role } => Heard::Joined(role),
             Ack::Sent { offset, is_duplicate, .. } => Heard::Sent { offset, is_duplicate },
+            Ack::Asked { asked, answers, dropped, is_complete, .. } => Heard::Asked {
+                asked,
+                answers: answers.iter().map(|one| (one.user.id().into(), one.payload.to_string())).collect(),
+                dropped,
+                is_complete,
+            },
             Ack::Room(row) => Heard::Room(row.id.to_string()),
             Ack::History { rows, has_more, .. } => {
                 Heard::History { offsets: rows.iter().map(|row| row.offset).collect(), has_more }
@@ -234,6 +243,9 @@ fn heard(event: &Event<'_>) -> Heard {
         Event::Left { user, .. } => Heard::Went(user.id().into()),
         Event::Typing { user, is_typing, .. } => Heard::Typing(user.id().into(), is_typing),
         Event::Broadcast { user, event, .. } => Heard::Broadcast { user: user.id().into(), event: event.into() },
+        Event::Question { user, event, ask_id, .. } => {
+            Heard::Question { user: user.id().into(), event: event.into(), ask_id }
+        }
         Event::Occupancy { online, members } => Heard::Occupancy { online, members },
         Event::Snapshot(snapshot) => Heard::Snapshot(shown(snapshot)),
         Event::Closed { reason } => Heard::Closed(reason.into()),
@@ -462,6 +474,10 @@ impl World {
 pub const JOIN: RoomCommand<'static> = RoomCommand::Join { room_type: None, grant: None, recover: None };
 pub const LEAVE: RoomCommand<'static> = RoomCommand::Leave { permanent: false };
 pub const TYPE: RoomCommand<'static> = RoomCommand::Typing { is_typing: true };
+
+pub const fn ask(timeout_ms: Option<u64>) -> RoomCommand<'static> {
+    RoomCommand::Ask { event: "vote", payload: "1", timeout_ms }
+}
 
 pub const fn message(message: &'static str) -> RoomCommand<'static> {
     RoomCommand::Send { message, message_type: None, metadata: None, client_id: None }

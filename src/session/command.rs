@@ -19,13 +19,15 @@ pub enum Command<'a> {
     GetPresence { user_ids: UserIds<'a> },
     /// A command to one room. `room_token` only with a join; the grant of the join is set once it is verified (R-ROOM-2).
     Room { room: &'a str, command: RoomCommand<'a>, room_token: Option<&'a str> },
+    /// `RoomCommand::Answer` that names its question alone: the room is where that is open.
+    Answer { ask_id: u64, payload: &'a str },
     /// `RoomCommand::Create`, to be addressed to this name or, if there is none, to a fresh server id (R-ROOM-1).
     Create { room_id: Option<&'a str>, command: RoomCommand<'a> },
 }
 
 /// Which commands get no ack: a heartbeat has its own answer, the others are answered by errors only (R-ENV-2).
 pub fn answers_itself(kind: &str) -> bool {
-    matches!(kind, "heartbeat" | "typing_start" | "typing_stop" | "activity" | "broadcast")
+    matches!(kind, "heartbeat" | "typing_start" | "typing_stop" | "activity" | "broadcast" | "answer")
 }
 
 /// The `rooms` of a `resume`: an iterator over checked members of the message, at most

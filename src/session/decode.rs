@@ -26,6 +26,8 @@ pub fn decode<'a>(envelope: &'a Envelope<'_, '_>, scratch: &'a mut Scratch) -> R
         "chat_message" | "send_message" => to_room(data, send(data, &mut scratch.metadata)?),
         "heartbeat" => Ok(Command::Heartbeat { timestamp: data.u64("timestamp")? }),
         "broadcast" => to_room(data, broadcast(data, &mut scratch.payload)?),
+        "ask" => to_room(data, ask(data, &mut scratch.payload)?),
+        "answer" => answer(data, &mut scratch.payload),
         "typing_start" => to_room(data, RoomCommand::Typing { is_typing: true }),
         "typing_stop" => to_room(data, RoomCommand::Typing { is_typing: false }),
         "activity" => Ok(Command::Activity),
@@ -48,11 +50,13 @@ pub fn decode<'a>(envelope: &'a Envelope<'_, '_>, scratch: &'a mut Scratch) -> R
 }
 
 /// The names that `decode` knows, by which an application's own events are told from commands.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 23] = [
     "chat_message",
     "send_message",
     "heartbeat",
     "broadcast",
+    "ask",
+    "answer",
     "typing_start",
     "typing_stop",
     "activity",
@@ -99,14 +103,26 @@ fn send<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<RoomCommand<'a>,
 /// R-LIVE-1. An absent payload is null. `ack` asks for what live events do not have by themselves.
 fn broadcast<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<RoomCommand<'a>, Refusal> {
     Ok(RoomCommand::Broadcast {
-        event: checked(Some(required(data, "event")?), is_short_id, "event")?.unwrap_or_default(),
-        payload: match data.value("payload") {
-            None => "null",
-            Some(value) => compact(value, scratch)?,
-        },
+        event: event(data)?,
+        payload: payload(data, scratch)?,
         include_self: data.bool("includeSelf")?.unwrap_or(false),
         wants_ack: data.bool("ack")?.unwrap_or(false),
     })
+}
+
+/// How long the server allows is the domain's to know.
+fn ask<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<RoomCommand<'a>, Refusal> {
+    Ok(RoomCommand::Ask { event: event(data)?, timeout_ms: data.u64("timeoutMs")?, payload: payload(data, scratch)? })
+}
+
+/// The room may be left out.
+fn answer<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<Command<'a>, Refusal> {
+    let ask_id = data.u64("askId")?.ok_or(Refusal::field("askId"))?;
+    let payload = payload(data, scratch)?;
+    match data.str("roomId")? {
+        Some(_) => to_room(data, RoomCommand::Answer { ask_id, payload }),
+        None => Ok(Command::Answer { ask_id, payload }),
+    }
 }
 
 /// R-ROOM-2, R-REC-1.
@@ -201,6 +217,20 @@ pub(super) fn position<'a>(data: Data<'a>) -> Option<Position<'a>> {
     let epoch = data.str("epoch").ok()??;
     let offset = data.u64("offset").ok()??;
     (characters(epoch) <= limits::EPOCH_CHARS_MAX).then_some(Position { epoch, offset })
+}
+
+/// The name of a live event.
+fn event<'a>(data: Data<'a>) -> Result<&'a str, Refusal> {
+    let event = required(data, "event")?;
+    if is_short_id(event) { Ok(event) } else { Err(Refusal::field("event")) }
+}
+
+/// Any JSON, as text.
+fn payload<'a>(data: Data<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Refusal> {
+    match data.value("payload") {
+        None => Ok("null"),
+        Some(value) => compact(value, scratch),
+    }
 }
 
 fn room_id<'a>(data: Data<'a>) -> Result<&'a str, Refusal> {

@@ -33,6 +33,7 @@ pub enum Kind {
     Left,
     Typing,
     Broadcast,
+    Question,
     Occupancy,
     MemberAdded,
     MemberRemoved,
@@ -42,7 +43,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Ready,
         Kind::TokenExpiring,
         Kind::ServerClosing,
@@ -53,6 +54,7 @@ impl Kind {
         Kind::Left,
         Kind::Typing,
         Kind::Broadcast,
+        Kind::Question,
         Kind::Occupancy,
         Kind::MemberAdded,
         Kind::MemberRemoved,
@@ -93,6 +95,7 @@ impl Vocabulary for Native {
             Kind::Left => "user_left",
             Kind::Typing => "typing_indicator",
             Kind::Broadcast => "broadcast",
+            Kind::Question => "question",
             Kind::Occupancy => "room_occupancy",
             Kind::MemberAdded => "member_added",
             Kind::MemberRemoved => "member_removed",

@@ -29,7 +29,11 @@ impl Budget {
     pub fn of(command: &Command<'_>) -> Budget {
         match command {
             Command::Room { command: RoomCommand::Send { .. }, .. } => Budget::Messages,
-            Command::Room { command: RoomCommand::Broadcast { .. }, .. } => Budget::Live,
+            Command::Room {
+                command: RoomCommand::Broadcast { .. } | RoomCommand::Ask { .. } | RoomCommand::Answer { .. },
+                ..
+            }
+            | Command::Answer { .. } => Budget::Live,
             _ => Budget::Commands,
         }
     }

@@ -11,9 +11,9 @@ use crate::base::refusal::{Code, Refusal};
 use crate::base::user::{GlobalRole, User, UserRef};
 use crate::ids::{ConnRef, Prefix, Ulid};
 use crate::plane::{Plane, SLACK_BYTES, Slot};
-use crate::rooms::Rooms;
 use crate::rooms::command::{Caller, RoomCommand, RoomGrant};
 use crate::rooms::effects::{Effects, Handled, Requester};
+use crate::rooms::{Rooms, home_of_ask};
 use crate::session::command::{Command, ResumeRooms, UserIds};
 use crate::session::decode::{Scratch, decode};
 use crate::session::encode::Resumed;
@@ -201,6 +201,7 @@ impl<P: Plane> Shard<P> {
                     Command::Room { room, command, room_token } => {
                         room_command(core, rooms, &caller, room, command, room_token)
                     }
+                    Command::Answer { ask_id, payload } => rooms.answer(&caller, ask_id, payload, now, core),
                     Command::Create { room_id: Some(room), command } => {
                         rooms.command(&caller, room, &command, now, core)
                     }
@@ -285,6 +286,17 @@ fn session_command<P: Plane>(
                 home => return Next::Forward(home, budget),
             }
         }
+        Command::Answer { ask_id, payload } => match home_of_ask(ask_id) {
+            home if home == core.id => {
+                let (caller, now) = (core.caller(slot, user, request), core.now);
+                return match rooms.answer(&caller, ask_id, payload, now, core) {
+                    Handled::Done => Next::Done,
+                    Handled::Later { room_key, .. } => Next::Park(room_key, budget),
+                };
+            }
+            home if home < core.shards => return Next::Forward(home, budget),
+            _ => core.refuse_here(slot, request, Refusal::new(Code::NotFound)),
+        },
         Command::Create { room_id, command } => {
             let fresh;
             let room = match room_id {

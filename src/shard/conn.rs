@@ -118,7 +118,7 @@ pub struct Conn {
     pub spoke: u32,
     /// Entry in `Addresses`, NONE if not counted.
     pub address: u32,
-    /// 1.. ; counts up when the slot is reused.
+    /// 1.. ; counts up when the slot is reused (`ConnRef::next_generation`), and says whether the connection only listens.
     pub generation: u16,
     /// Messages lately, less what time has taken off: see `Flood` (R-CHAT-5).
     pub flood: u16,

@@ -145,6 +145,9 @@ impl<P: Plane> Core<P> {
         debug_assert!(conn.stage == Stage::Free, "the plane reuses a slot only after it was released");
         conn.stage = if opening.is_echo { Stage::Echo } else { Stage::Greeting };
         conn.kind.set_format(format);
+        if opening.format.is_stream() {
+            conn.generation |= ConnRef::LISTENER;
+        }
         if let Some(session) = opening.session.take() {
             conn.kind.set_tls();
             self.keep_session(slot, session);
@@ -272,7 +275,7 @@ impl<P: Plane> Core<P> {
             self.addresses.release(conn.address);
         }
         let is_listed = conn.flags & flag::DIRTY;
-        *conn = Conn::vacant(conn.generation.wrapping_add(1).max(1));
+        *conn = Conn::vacant(ConnRef::next_generation(conn.generation));
         conn.flags = is_listed;
         if is_virtual(slot) {
             return self.conns.free(slot);

@@ -54,7 +54,7 @@ impl<P: Plane> Effects for Core<P> {
     }
 
     fn publish(&mut self, room: &Arc<str>, event: &Event<'_>, class: Class, audience: Audience<'_>) {
-        if let Event::Broadcast { .. } = event {
+        if let Event::Broadcast { .. } | Event::Question { .. } = event {
             self.counters.live_published += 1;
         }
         let mut buffer = self.encode(|native, out, stamp| native.event(out, stamp, room, event));

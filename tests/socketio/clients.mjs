@@ -55,8 +55,8 @@ export function once(socket, name, is = () => true) {
 }
 
 // The answer of a command that must succeed: its result.
-export async function command(socket, name, data) {
-  const answer = await socket.timeout(20000).emitWithAck(name, data);
+export async function command(socket, name, ...data) {
+  const answer = await socket.timeout(20000).emitWithAck(name, ...data);
   assert.equal(answer.ok, true, `${name}: ${JSON.stringify(answer)}`);
   return answer.result;
 }

@@ -3,6 +3,7 @@
 Usage: python_client.py URL TRANSPORT ROOM TOKEN OTHER_TOKEN BAD_TOKEN; TRANSPORT is websocket, polling or both (with upgrade).
 Exit code 0: everything was as it should be.
 """
+import os
 import queue
 import sys
 
@@ -64,6 +65,15 @@ def main():
     answer = anna.ask("file", {"name": "x", "part": b"\x00\xfe\xff"}, b"", 7)
     equal(answer["ok"], True)
     equal(bob.heard("file")[:3], ({"name": "x", "part": b"\x00\xfe\xff"}, b"", 7))
+
+    # Questions, both ways: what a handler returns is the answer. On the reference clients ask nobody.
+    if os.environ.get("SOCKETIO_SERVER") != "reference":
+        bob.io.on("vote", lambda where, part: {"room": where["roomId"], "part": part})
+        result = anna.ask("ask", "vote", {"roomId": room}, b"\x01\xff")["result"]
+        equal((result["asked"], result["isComplete"]), (1, True))
+        equal(result["answers"], [{"userId": "bob", "payload": {"room": room, "part": b"\x01\xff"}}])
+        result = bob.ask("ask", {"roomId": room, "event": "unheard", "payload": [1]})["result"]
+        equal((result["answers"], result["isComplete"]), ([{"userId": "anna", "payload": None}], True))
 
     try:
         Client(url, transport, bad_token)

@@ -26,6 +26,8 @@ fn all_commands() -> Vec<(&'static str, Json)> {
             "broadcast",
             json!({"roomId": "r", "event": "e", "payload": [1, {"x": null}], "includeSelf": true, "ack": true}),
         ),
+        ("ask", json!({"roomId": "r", "event": "e", "payload": [1], "timeoutMs": 9})),
+        ("answer", json!({"roomId": "r", "askId": 256, "payload": {"x": null}})),
         ("typing_start", json!({"roomId": "r"})),
         ("typing_stop", json!({"roomId": "r"})),
         (
@@ -85,6 +87,8 @@ fn commands_with_all_their_fields() {
         ("chat_message", send),
         ("send_message", send),
         ("broadcast", in_room("r", live)),
+        ("ask", in_room("r", RoomCommand::Ask { event: "e", payload: "[1]", timeout_ms: Some(9) })),
+        ("answer", in_room("r", RoomCommand::Answer { ask_id: 256, payload: r#"{"x":null}"# })),
         ("typing_start", in_room("r", RoomCommand::Typing { is_typing: true })),
         ("typing_stop", in_room("r", RoomCommand::Typing { is_typing: false })),
         ("create_room", Command::Create { room_id: Some("r"), command: create }),
@@ -120,6 +124,12 @@ fn commands_with_only_what_they_need() {
             json!({"roomId": "r", "event": "e"}),
             in_room("r", RoomCommand::Broadcast { event: "e", payload: "null", include_self: false, wants_ack: false }),
         ),
+        (
+            "ask",
+            json!({"roomId": "r", "event": "e", "timeoutMs": null}),
+            in_room("r", RoomCommand::Ask { event: "e", payload: "null", timeout_ms: None }),
+        ),
+        ("answer", json!({"askId": 0}), Command::Answer { ask_id: 0, payload: "null" }),
         ("heartbeat", json!({}), Command::Heartbeat { timestamp: None }),
         (
             "create_room",
@@ -208,6 +218,10 @@ fn bad_fields_are_named() {
         ("send_message", "clientId", vec![json!(""), json!(too_long), json!(7)]),
         ("broadcast", "event", vec![json!(null), json!(""), json!(too_long), json!(1)]),
         ("broadcast", "includeSelf", vec![json!(1)]),
+        ("ask", "event", vec![json!(null), json!(""), json!(too_long), json!(1)]),
+        ("ask", "timeoutMs", vec![json!(-1), json!("1"), json!(1.5)]),
+        ("answer", "askId", vec![json!(null), json!(-1), json!("1")]),
+        ("answer", "roomId", vec![json!(""), json!("a/b"), json!(1)]),
         ("create_room", "roomId", vec![json!(""), json!("room_01ARZ3NDEKTSV4RRFFQ69G5FAV"), json!("a b"), json!(1)]),
         ("create_room", "name", vec![json!(""), json!("n".repeat(101)), json!(1)]),
         ("create_room", "description", vec![json!("d".repeat(501)), json!({})]),
@@ -226,10 +240,12 @@ fn bad_fields_are_named() {
         ("get_history", "after", vec![json!(3), json!([])]),
         ("get_history", "limit", vec![json!(0), json!(101), json!(true)]),
     ];
-    let in_a_room = all_commands().into_iter().filter(|(kind, data)| *kind != "create_room" && data["roomId"] == "r");
+    // Those two can do without.
+    let needs_room = |kind: &str| !matches!(kind, "create_room" | "answer");
+    let in_a_room = all_commands().into_iter().filter(|(kind, data)| needs_room(kind) && data["roomId"] == "r");
     let room_ids = || vec![json!(null), json!(""), json!("a/b"), json!("r".repeat(129)), json!(1), json!("sess_x")];
     let rooms: Vec<_> = in_a_room.map(|(kind, _)| (kind, "roomId", room_ids())).collect();
-    assert_eq!(rooms.len(), 14);
+    assert_eq!(rooms.len(), 15);
     for (kind, field, values) in bad.iter().chain(&rooms) {
         let (_, good) = all_commands().into_iter().find(|(name, _)| name == kind).expect("in the table");
         for value in values {
@@ -318,7 +334,7 @@ fn other_types_are_unknown() {
 #[test]
 fn some_commands_get_no_ack() {
     let silent: Vec<_> = all_commands().into_iter().map(|(kind, _)| kind).filter(|kind| answers_itself(kind)).collect();
-    assert_eq!(silent, ["heartbeat", "activity", "broadcast", "typing_start", "typing_stop"]);
+    assert_eq!(silent, ["heartbeat", "activity", "broadcast", "answer", "typing_start", "typing_stop"]);
 }
 
 #[test]
@@ -340,7 +356,7 @@ fn a_warm_scratch_is_reused() {
 proptest! {
     /// R-SEC-13: any JSON in any field of any command.
     #[test]
-    fn any_json_in_any_field(command in 0_usize..21, field in 0_usize..5, value in any_json()) {
+    fn any_json_in_any_field(command in 0_usize..23, field in 0_usize..5, value in any_json()) {
         let (kind, mut data) = all_commands().swap_remove(command);
         let fields: Vec<String> = data.as_object().unwrap().keys().cloned().collect();
         if !fields.is_empty() {

@@ -32,6 +32,16 @@ impl<V: Vocabulary> Encoder<V> {
                 result.num("offset", offset).str("epoch", epoch).num("timestamp", timestamp_ms);
                 result.bool("duplicate", is_duplicate);
             }
+            // Begins as `transcode::socketio` knows it by.
+            Ack::Asked { ask_id, asked, answers, dropped, is_complete } => {
+                result.num("askId", ask_id).num("asked", asked);
+                result.array("answers", |list| {
+                    for answer in answers {
+                        list.object(|one| _ = one.str("userId", answer.user.id()).raw("payload", &answer.payload));
+                    }
+                });
+                result.num("dropped", dropped).bool("isComplete", is_complete);
+            }
             Ack::Room(row) => data::room_info(result, row),
             Ack::History { epoch, rows, has_more } => {
                 result.array("messages", |messages| {

@@ -39,6 +39,12 @@ impl<V: Vocabulary> Encoder<V> {
                     data.num("timestamp", timestamp_ms);
                 })
             }
+            Event::Question { user, event, payload, ask_id, timestamp_ms } => {
+                self.in_room(out, stamp, room, Kind::Question, |data| {
+                    data.str("userId", user.id()).str("event", event).raw("payload", payload);
+                    data.num("askId", ask_id).num("timestamp", timestamp_ms);
+                })
+            }
             Event::Occupancy { online, members } => {
                 self.in_room(out, stamp, room, Kind::Occupancy, |data| {
                     _ = data.num("online", online).num("members", members)

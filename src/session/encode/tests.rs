@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::refusal::Code;
 use crate::base::user::{User, UserRef};
-use crate::rooms::event::{Ack, Event, OnlineUser, Snapshot, Status};
+use crate::rooms::event::{Ack, Answer, Event, OnlineUser, Snapshot, Status};
 use crate::store::port::{EventKind, EventRow, Role, RoomRow, RoomType};
 use crate::wire::tape::tests::any_json;
 use proptest::prelude::*;
@@ -164,6 +164,9 @@ fn live_events() {
     let live = Event::Broadcast { user: &user, event: "move\t", payload: r#"{"x":[1,null]}"#, timestamp_ms: 5 };
     let expected = with(with(came, "event", json!("move\t")), "payload", json!({"x": [1, null]}));
     assert_eq!(event(OPEN, "broadcast", &live), expected);
+    let question =
+        Event::Question { user: &user, event: "move\t", payload: r#"{"x":[1,null]}"#, ask_id: 259, timestamp_ms: 5 };
+    assert_eq!(event(OPEN, "question", &question), with(expected, "askId", json!(259)));
 
     let occupancy = Event::Occupancy { online: 2000, members: 3 };
     assert_eq!(event(OPEN, "room_occupancy", &occupancy), json!({"roomId": "lobby", "online": 2000, "members": 3}));
@@ -249,6 +252,13 @@ fn acks_of_room_commands() {
     let message_id = format!("msg_{ID_TEXT}");
     let expected = json!({"messageId": message_id, "offset": 42, "epoch": "ep", "timestamp": 5, "duplicate": true});
     assert_eq!(ack(OPEN, &sent), expected);
+
+    let answers = [("anna", "[1]"), ("b\"b", "null")]
+        .map(|(user, payload)| Answer { user: UserRef::new(User::new(user, None)), payload: payload.into() });
+    let asked = Ack::Asked { ask_id: 259, asked: 4, answers: &answers, dropped: 1, is_complete: false };
+    let expected = json!({"askId": 259, "asked": 4, "dropped": 1, "isComplete": false,
+        "answers": [{"userId": "anna", "payload": [1]}, {"userId": "b\"b", "payload": null}]});
+    assert_eq!(ack(OPEN, &asked), expected);
 
     let rows = [message(), EventRow { offset: 43, ..message() }];
     let history = Ack::History { epoch: "ep", rows: &rows, has_more: true };

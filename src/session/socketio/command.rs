@@ -2,7 +2,8 @@
 //!
 //! `["send_message",{…}]` becomes `{"id":"~","type":"send_message","data":{…}}`; native and Socket.IO names both work, on both
 //! protocols. With `sio.app_events` an event that is not of the vocabulary becomes a `broadcast` to one room: the one that the first
-//! argument's `roomId` names, else the room of the namespace. Its arguments travel as one array.
+//! argument's `roomId` names, else the room of the namespace. Its arguments travel as one array. `ask` with the name of such an event
+//! before its arguments asks the same room; the ack of a question, whatever it was called, becomes an `answer`.
 use super::request_id::RequestId;
 use super::{NAMESPACE_ROOM_PREFIX, Namespace, Output, Settings};
 use crate::session::command::answers_itself;
@@ -22,30 +23,37 @@ pub(super) fn event(
 ) {
     let mut elements = raw::elements(arguments);
     let name = elements.next().map_or(Cow::Borrowed(""), |name| text(&arguments[name]));
-    let first = elements.clone().next();
-    let argument = first.clone().map_or(&b"{}"[..], |range| &arguments[range]);
+    let argument = elements.clone().next().map_or(&b"{}"[..], |range| &arguments[range]);
     let request = RequestId { ack_id };
-    let mut send = |request, kind: &str, data: &dyn Fn(&mut Vec<u8>)| {
+    let send = |out: &mut Output, request, kind: &str, data: &dyn Fn(&mut Vec<u8>)| {
         out.command(namespace, |bytes| message(bytes, request, kind, data));
     };
     match &*name {
         // Live: accepted by its room's home, or refused.
         "broadcast" if ack_id.is_some() => {
-            send(request, "broadcast", &|bytes| with_ack(argument, bytes));
+            send(out, request, "broadcast", &|bytes| with_ack(argument, bytes));
+        }
+        // Answers to the server's questions are acks; the name is the application's: that of the answer to a call, say.
+        "answer" if settings.app_events => {
+            relay(settings, namespace, request, "broadcast", &name, arguments, elements, out);
+        }
+        "ask" if settings.app_events && argument.starts_with(b"\"") => {
+            elements.next();
+            relay(settings, namespace, request, "ask", &text(argument), arguments, elements, out);
         }
         // Answered by errors or an event only: whoever waits for an ack gets it at once.
         kind if answers_itself(kind) && kind != "broadcast" => {
-            send(RequestId { ack_id: None }, kind, &|bytes| bytes.extend_from_slice(argument));
+            send(out, RequestId { ack_id: None }, kind, &|bytes| bytes.extend_from_slice(argument));
             if let Some(id) = ack_id {
                 out.send(|bytes| done(bytes, settings.name(namespace), id));
             }
         }
         kind if is_command(kind) || !settings.app_events => {
-            send(request, kind, &|bytes| bytes.extend_from_slice(argument));
+            send(out, request, kind, &|bytes| bytes.extend_from_slice(argument));
         }
         "join" | "leave" => {
             let kind = if name == "join" { "join_room" } else { "leave_room" };
-            send(request, kind, &|bytes| match argument {
+            send(out, request, kind, &|bytes| match argument {
                 [b'"', ..] => {
                     bytes.extend_from_slice(br#"{"roomId":"#);
                     bytes.extend_from_slice(argument);
@@ -54,22 +62,52 @@ pub(super) fn event(
                 _ => bytes.extend_from_slice(argument),
             });
         }
-        name => {
-            let payload = first.map_or(0..0, |first| first.start..elements.last().map_or(first.end, |last| last.end));
-            send(request, "broadcast", &|bytes| {
-                bytes.extend_from_slice(br#"{"roomId":"#);
-                match room_of(argument) {
-                    Some(room) => bytes.extend_from_slice(room),
-                    None => namespace_room(settings.name(namespace), bytes),
-                }
-                bytes.extend_from_slice(br#","event":"#);
-                json::string(bytes, name);
-                bytes.extend_from_slice(br#","payload":["#);
-                bytes.extend_from_slice(&arguments[payload.clone()]);
-                bytes.extend_from_slice(if ack_id.is_some() { br#"],"ack":true}"# } else { b"]}" });
-            });
-        }
+        name => relay(settings, namespace, request, "broadcast", name, arguments, elements, out),
     }
+}
+
+/// An event of an application, as a `broadcast` or an `ask`. `rest` are the event's own arguments, as ranges of `arguments`.
+#[allow(clippy::too_many_arguments)] // what an event is made of
+fn relay(
+    settings: &Settings,
+    namespace: Namespace,
+    request: RequestId,
+    kind: &str,
+    event: &str,
+    arguments: &[u8],
+    mut rest: raw::Elements<'_>,
+    out: &mut Output,
+) {
+    let first = rest.next();
+    let room = first.clone().and_then(|first| room_of(&arguments[first]));
+    let payload = first.map_or(0..0, |first| first.start..rest.last().map_or(first.end, |last| last.end));
+    let data = |bytes: &mut Vec<u8>| {
+        bytes.extend_from_slice(br#"{"roomId":"#);
+        match room {
+            Some(room) => bytes.extend_from_slice(room),
+            None => namespace_room(settings.name(namespace), bytes),
+        }
+        bytes.extend_from_slice(br#","event":"#);
+        json::string(bytes, event);
+        bytes.extend_from_slice(br#","payload":["#);
+        bytes.extend_from_slice(&arguments[payload.clone()]);
+        let wants_ack = kind == "broadcast" && request.ack_id.is_some();
+        bytes.extend_from_slice(if wants_ack { br#"],"ack":true}"# } else { b"]}" });
+    };
+    out.command(namespace, |bytes| message(bytes, request, kind, &data));
+}
+
+/// The client's ack of a question → `answer`. `arguments` is its checked JSON array; the first one is the answer, as for npm socket.io.
+pub(super) fn answer(namespace: Namespace, ask_id: u64, arguments: &[u8], out: &mut Output) {
+    let payload = raw::elements(arguments).next().map_or(&b"null"[..], |first| &arguments[first]);
+    let data = |bytes: &mut Vec<u8>| {
+        bytes.extend_from_slice(br#"{"askId":"#);
+        json::integer(bytes, ask_id);
+        bytes.extend_from_slice(br#","payload":"#);
+        bytes.extend_from_slice(payload);
+        bytes.push(b'}');
+    };
+    out.command(namespace, |bytes| message(bytes, RequestId { ack_id: None }, "answer", &data));
 }
 
 /// With `sio.app_events`: everyone in a namespace is in its room. Nobody waits for the answer.

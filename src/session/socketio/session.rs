@@ -243,8 +243,11 @@ impl Session {
             Kind::Event | Kind::BinaryEvent => {
                 command::event(settings, namespace, arguments, packet.ack_id, out);
             }
-            // The server asks nothing; an ack nobody waits for is ignored.
-            Kind::Ack | Kind::BinaryAck => {}
+            Kind::Ack | Kind::BinaryAck => {
+                if let Some(ask_id) = packet.ack_id {
+                    command::answer(namespace, ask_id, arguments, out);
+                }
+            }
             // Connect and ConnectError were taken care of, a Disconnect too.
             Kind::Connect | Kind::ConnectError | Kind::Disconnect => {}
         }

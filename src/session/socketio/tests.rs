@@ -256,7 +256,7 @@ fn events_become_native_messages() {
 #[test]
 fn who_waits_for_an_ack_that_does_not_exist_gets_one_at_once() {
     let mut client = Client::connected();
-    for kind in ["heartbeat", "activity", "typing_start", "typing_stop"] {
+    for kind in ["heartbeat", "activity", "typing_start", "typing_stop", "answer"] {
         let lines = client.says(&format!(r#"423["{kind}",{{"roomId":"r"}}]"#));
         let command = format!(r#"command / {{"id":"~","type":"{kind}","data":{{"roomId":"r"}}}}"#);
         assert_eq!(lines, [command.clone(), r#"send 433[{"ok":true,"result":{}}]"#.into()]);
@@ -388,16 +388,51 @@ fn without_a_namespace_it_ends() {
     assert!(client.at(45_000).is_empty(), "once is enough");
 }
 
-/// The server asks nothing, so no ack is waited for; attachments that come with one are taken and belong to nothing.
+/// R-SIO-2: the id of the ack is the question's; whether there is such a question is for its room to say.
 #[test]
-fn acks_that_nobody_waits_for_are_ignored() {
-    let mut client = Client::connected();
-    for nobody in ["43[]", "437[]", "4399[1]"] {
-        assert!(client.says(nobody).is_empty(), "{nobody}");
+fn acks_become_answers() {
+    for mut client in [Client::connected(), app()] {
+        for (packet, payload) in [
+            ("43259[]", "null"),
+            (r#"43259[{"a":1},2]"#, r#"{"a":1}"#),
+            ("43259[null]", "null"),
+            (r#"43259[ "x" ]"#, r#""x""#),
+        ] {
+            let data = format!(r#"{{"askId":259,"payload":{payload}}}"#);
+            let message = format!(r#"command / {{"id":"~","type":"answer","data":{data}}}"#);
+            assert_eq!(client.says(packet), [message], "{packet}");
+        }
+        assert!(client.says("43[]").is_empty(), "an ack of nothing");
+        assert!(client.says(r#"461-2[{"_placeholder":true,"num":0}]"#).is_empty());
+        let data = r#"{"askId":2,"payload":{"$binary":"AQ=="}}"#;
+        assert_eq!(client.binary(&[1]), [format!(r#"command / {{"id":"~","type":"answer","data":{data}}}"#)]);
     }
-    assert!(client.says(r#"461-2[{"_placeholder":true,"num":0}]"#).is_empty());
-    assert!(client.binary(&[1]).is_empty());
-    assert_eq!(client.says(r#"42["activity",{}]"#).len(), 1, "the connection goes on");
+}
+
+#[test]
+fn events_are_asked_with_their_own_names_and_arguments() {
+    let mut client = app();
+    for (packet, data) in [
+        (r#"421["ask","vote"]"#, r#"{"roomId":"ns:","event":"vote","payload":[]}"#),
+        (
+            r#"421["ask","vote",{"roomId":"game"},2]"#,
+            r#"{"roomId":"game","event":"vote","payload":[{"roomId":"game"},2]}"#,
+        ),
+        // As the native protocol has it.
+        (r#"421["ask",{"roomId":"game","event":"vote"}]"#, r#"{"roomId":"game","event":"vote"}"#),
+        (r#"421["ask"]"#, "{}"),
+    ] {
+        assert_eq!(client.says(packet), [format!(r#"command / {{"id":"~1","type":"ask","data":{data}}}"#)]);
+    }
+    // A name that applications have long had.
+    let data = r#"{"roomId":"ns:","event":"answer","payload":[{"askId":1}]}"#;
+    let message = format!(r#"command / {{"id":"~","type":"broadcast","data":{data}}}"#);
+    assert_eq!(client.says(r#"42["answer",{"askId":1}]"#), [message]);
+    let mut plain = Client::connected();
+    let message = r#"command / {"id":"~1","type":"ask","data":"vote"}"#;
+    assert_eq!(plain.says(r#"421["ask","vote",{"roomId":"game"}]"#), [message]);
+    let message = r#"command / {"id":"~","type":"answer","data":{"askId":1}}"#;
+    assert_eq!(plain.says(r#"42["answer",{"askId":1}]"#), [message]);
 }
 
 #[test]

@@ -56,8 +56,11 @@ fn name_of(native: &[u8]) -> &[u8] {
 }
 
 /// Whether an event of this name is the server's own. An application's must not pass for one.
+///
+/// Not so `question`: where applications define events, questions go by the names of these.
 fn is_server_event(event: &str) -> bool {
-    event == "error" || Kind::ALL.iter().any(|kind| event == name(*kind) || event == Native.name(*kind))
+    event == "error"
+        || event != "question" && Kind::ALL.iter().any(|kind| event == name(*kind) || event == Native.name(*kind))
 }
 
 impl SocketIo {
@@ -73,7 +76,9 @@ impl SocketIo {
         match parts.kind {
             b"ack" => self.ack(parts.data, scratch, out),
             b"error" => self.error(parts.data, scratch, out),
-            b"broadcast" => self.live(&parts, scratch, out),
+            b"broadcast" => self.live(&parts, None, scratch, out),
+            // The same id for all, so that one packet serves them; their acks bring it back.
+            b"question" => self.live(&parts, member(parts.data, b"\"askId\"").and_then(number), scratch, out),
             b"connection_established" => {
                 self.connect(parts.data, scratch, out);
                 self.event(&parts, class, scratch, out);
@@ -133,6 +138,19 @@ impl SocketIo {
         };
         let Some((id, result)) = cut() else { return };
         let Some(ack_id) = RequestId::parse(id).and_then(|request| request.ack_id) else { return };
+        // Answers, in which clients may have sent binary; nothing else that is acked has any.
+        if result.starts_with(b"{\"askId\":") {
+            let mut payload = std::mem::take(&mut scratch.arguments);
+            payload.clear();
+            payload.extend_from_slice(br#"[{"ok":true,"result":"#);
+            payload.extend_from_slice(result);
+            payload.extend_from_slice(b"}]");
+            self.with_attachments(&payload, scratch, out, |packet, count| {
+                encode::ack(packet, &self.namespace, count, ack_id);
+            });
+            scratch.arguments = payload;
+            return;
+        }
         self.text(scratch, out, |packet| {
             encode::ack(packet, &self.namespace, 0, ack_id);
             packet.extend_from_slice(br#"[{"ok":true,"result":"#);
@@ -197,23 +215,41 @@ impl SocketIo {
         });
     }
 
-    /// A live event: under its own name with its own arguments where applications define events, else as `broadcast`. Binary in it
-    /// becomes attachments.
-    fn live(&self, parts: &Parts<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    /// A live event or a question, which has an id: under its own name with its own arguments where applications define events, else as
+    /// `broadcast` or `question`.
+    fn live(&self, parts: &Parts<'_>, ask_id: Option<u64>, scratch: &mut Scratch, out: &mut Vec<u8>) {
         let mut arguments = std::mem::take(&mut scratch.arguments);
         arguments.clear();
-        if !(self.app_events && own_event(parts, self.has_recovery, &mut arguments)) {
+        // A question's last argument is the callback, which is never taken for an offset.
+        let may_end_as_offset = self.has_recovery && ask_id.is_none();
+        if !(self.app_events && own_event(parts, may_end_as_offset, &mut arguments)) {
             arguments.clear();
-            arguments.extend_from_slice(b"[\"broadcast\",");
+            arguments.extend_from_slice(b"[\"");
+            arguments.extend_from_slice(if self.app_events { &b"broadcast"[..] } else { parts.kind });
+            arguments.extend_from_slice(b"\",");
             arguments.extend_from_slice(parts.data);
             arguments.push(b']');
         }
+        self.with_attachments(&arguments, scratch, out, |packet, count| {
+            encode::event(packet, &self.namespace, count, ask_id);
+        });
+        scratch.arguments = arguments;
+    }
+
+    /// A packet whose head `open` writes. Binary in its payload becomes attachments.
+    fn with_attachments(
+        &self,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+        open: impl FnOnce(&mut Vec<u8>, usize),
+    ) {
         let mut split = std::mem::take(&mut scratch.split);
         split.clear();
-        if attachments::split_binary(&arguments, &mut split, &mut scratch.attachments, &mut scratch.ends) {
+        if attachments::split_binary(payload, &mut split, &mut scratch.attachments, &mut scratch.ends) {
             let count = scratch.ends.len();
             self.text(scratch, out, |packet| {
-                encode::event(packet, &self.namespace, count, None);
+                open(packet, count);
                 packet.extend_from_slice(&split);
             });
             let mut start = 0;
@@ -228,11 +264,11 @@ impl SocketIo {
             }
         } else {
             self.text(scratch, out, |packet| {
-                encode::event(packet, &self.namespace, 0, None);
-                packet.extend_from_slice(&arguments);
+                open(packet, 0);
+                packet.extend_from_slice(payload);
             });
         }
-        (scratch.arguments, scratch.split) = (arguments, split);
+        scratch.split = split;
     }
 
     fn text(&self, scratch: &mut Scratch, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
@@ -271,7 +307,7 @@ fn closed(error: &mut json::Object<'_>, close: CloseCode, code: Code) {
 
 /// Appends `["moved",1,{…}]` made of a live event's `event` and `payload`; false if it has to stay a `broadcast`, since its name is the
 /// server's or the library's. A payload that is no array is the only argument.
-fn own_event(parts: &Parts<'_>, has_recovery: bool, out: &mut Vec<u8>) -> bool {
+fn own_event(parts: &Parts<'_>, may_end_as_offset: bool, out: &mut Vec<u8>) -> bool {
     let (Some(event), Some(payload)) = (member(parts.data, b"\"event\""), member(parts.data, b"\"payload\"")) else {
         return false;
     };
@@ -288,7 +324,7 @@ fn own_event(parts: &Parts<'_>, has_recovery: bool, out: &mut Vec<u8>) -> bool {
     }
     // A client takes any text at the end for an offset once it has a pid. This one tells the time at least. A payload is compact
     // JSON, so what ends in a quote ends in a text; the name alone is no argument.
-    if has_recovery && arguments.ends_with(b"\"") {
+    if may_end_as_offset && arguments.ends_with(b"\"") {
         out.extend_from_slice(b",\"");
         out.extend_from_slice(parts.timestamp);
         out.push(b'"');
@@ -354,6 +390,10 @@ fn is_in_namespace_room(data: &[u8]) -> bool {
 
 fn member<'a>(object: &'a [u8], quoted_key: &[u8]) -> Option<&'a [u8]> {
     raw::members(object).find(|(key, _)| &object[key.clone()] == quoted_key).map(|(_, value)| &object[value])
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// What stands between the quotes, as it is.

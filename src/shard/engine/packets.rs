@@ -58,7 +58,6 @@ impl<P: Plane> Shard<P> {
                     self.core.end_if_over_limit(key);
                 }
                 Action::Close { why } => self.core.engine_closed(key, *why),
-                // The server asks its clients nothing yet.
             }
         }
         output.give_back(actions);

@@ -178,11 +178,29 @@ impl Memory {
     }
 }
 
-/// The text that is the last argument of an event's frame: no escape in it, as offsets have none.
+/// The text that is the last argument of an event's frame: no escape in it, as offsets have none. A question has none: the client puts
+/// its callback behind what others say there.
 fn last_text(frame: &[u8]) -> Option<&str> {
     let text = frame.strip_suffix(b"\"]")?;
+    if has_ack_id(ws::payload(frame)) {
+        return None;
+    }
     let start = memchr::memrchr(b'"', text)?;
     std::str::from_utf8(&text[start + 1..]).ok()
+}
+
+/// Whether a packet of ours has one: behind type, number of attachments and namespace.
+fn has_ack_id(packet: &[u8]) -> bool {
+    let rest = match packet {
+        [b'4', b'5' | b'6', rest @ ..] => memchr::memchr(b'-', rest).map_or(rest, |at| &rest[at + 1..]),
+        [b'4', _, rest @ ..] => rest,
+        _ => return false,
+    };
+    let rest = match rest {
+        [b'/', ..] => memchr::memchr(b',', rest).map_or(rest, |at| &rest[at + 1..]),
+        _ => rest,
+    };
+    rest.first().is_some_and(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -226,6 +244,25 @@ mod tests {
         for unknown in ["1.10.e.a", "1.11.x.a", "9.1.e.c", "9", "", "x"] {
             assert_eq!(at(&memory, unknown), None, "{unknown}");
         }
+    }
+
+    /// What somebody asks must not pass for an offset: no client takes it for one.
+    #[test]
+    fn a_question_has_no_offset() {
+        let mut memory = memory();
+        for packet in [r#"42259["x","6.99.other.a"]"#, r#"42/admin,259["x","6.13.e.a"]"#, r#"451-259["x","6.13.e.a"]"#]
+        {
+            let mut out = Vec::new();
+            append_frame(&mut out, Opcode::Text, packet.as_bytes());
+            memory.sent(&out);
+        }
+        assert_eq!((at(&memory, "5.22.f.b"), at(&memory, "6.13.e.a")), (expected(12, 22), None));
+        for packet in [r#"42/admin,["x","6.13.e.a"]"#, r#"451-["x","7.14.e.a"]"#] {
+            let mut out = Vec::new();
+            append_frame(&mut out, Opcode::Text, packet.as_bytes());
+            memory.sent(&out);
+        }
+        assert_eq!(at(&memory, "7.14.e.a"), expected(14, 22));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use super::*;
 use crate::base::refusal::{Code, Refusal};
 use crate::base::user::{User, UserRef};
 use crate::ids::Ulid;
-use crate::rooms::event::{Ack, Event, Snapshot};
+use crate::rooms::event::{Ack, Answer, Event, Snapshot};
 use crate::session::encode::{Encoder, Ready, Stamp};
 use crate::session::socketio::Offset;
 use crate::store::port::{EventKind, EventRow, RoomRow, RoomType};
@@ -222,6 +222,55 @@ fn binary_becomes_attachments() {
     assert_eq!(live(&old, "shot", payload), [head, "[4, 1, 2]", "[4]"]);
     let wrapped = live(&plain(), "shot", payload);
     assert!(wrapped[0].starts_with(r#"452-["broadcast",{"#) && wrapped.len() == 3);
+}
+
+fn question(to: &SocketIo, name: &str, payload: &str) -> Vec<String> {
+    let user = anna();
+    event(to, Class::Live, &Event::Question { user: &user, event: name, payload, ask_id: 259, timestamp_ms: 5 })
+}
+
+/// R-SIO-2: one packet for all that are asked, whose acks bring its id back.
+#[test]
+fn questions_have_an_ack_id() {
+    assert_eq!(question(&app(), "vote", r#"[1,"x"]"#), [r#"42259["vote",1,"x"]"#]);
+    assert_eq!(question(&recovering(), "vote", r#"["x"]"#), [r#"42259["vote","x"]"#], "no offset before the callback");
+    let named = SocketIo { namespace: "/admin".into(), ..app() };
+    assert_eq!(question(&named, "vote", "[]"), [r#"42/admin,259["vote"]"#]);
+    let data = |event: &str| {
+        format!(
+            r#"{{"roomId":"lobby","userId":"anna","event":"{event}","payload":{{"askId":1}},"askId":259,"timestamp":5}}"#
+        )
+    };
+    let payload = r#"{"askId":1}"#;
+    assert_eq!(question(&plain(), "vote", payload), [format!(r#"42259["question",{}]"#, data("vote"))]);
+    // Who defines events hears none of the name `question` from the server, so that it is free for them.
+    assert_eq!(question(&app(), "error", payload), [format!(r#"42259["broadcast",{}]"#, data("error"))]);
+    assert_eq!(arguments(&live(&app(), "question", "[1]")), json!(["question", 1]));
+    let binary = question(&app(), "vote", r#"[{"$binary":"AQI="}]"#);
+    assert_eq!(binary, [r#"451-259["vote",{"_placeholder":true,"num":0}]"#, "[1, 2]"]);
+}
+
+#[test]
+fn answers_bring_binary_as_attachments() {
+    let user = anna();
+    let acked = |payloads: &[&str]| {
+        let answers: Vec<Answer> =
+            payloads.iter().map(|payload| Answer { user: user.clone(), payload: (*payload).into() }).collect();
+        let asked = answers.len() as u64;
+        let ack = Ack::Asked { ask_id: 259, asked, answers: &answers, dropped: 0, is_complete: true };
+        sent(&plain(), None, |out| NATIVE.ack(out, STAMP, "~7", "lobby", &ack))
+    };
+    let packet = |head: &str, payload: &str| {
+        let answers = format!(r#"[{{"userId":"anna","payload":{payload}}}]"#);
+        let result = format!(r#"{{"askId":259,"asked":1,"answers":{answers},"dropped":0,"isComplete":true}}"#);
+        format!(r#"{head}[{{"ok":true,"result":{result}}}]"#)
+    };
+    assert_eq!(acked(&["[1]"]), [packet("437", "[1]")]);
+    let placeholder = r#"{"_placeholder":true,"num":0}"#;
+    assert_eq!(acked(&[r#"{"$binary":"AQI="}"#]), [&*packet("461-7", placeholder), "[1, 2]"]);
+    // More than receivers take stay what they are.
+    let many = acked(&[r#"{"$binary":"AQI="}"#; ATTACHMENTS_MAX + 1]);
+    assert!(many.len() == 1 && many[0].starts_with("437[") && many[0].contains("$binary"));
 }
 
 /// So that nothing goes between them when a send stops half-way.
