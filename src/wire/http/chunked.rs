@@ -145,9 +145,17 @@ mod tests {
     fn what_is_none() {
         let long = [b"1;".to_vec(), vec![b'x'; CHUNK_LINE_BYTES_MAX]].concat();
         let trailers = [b"0\r\n".to_vec(), b"a: b\r\n".repeat(TRAILER_BYTES_MAX / 4 + 1)].concat();
-        for input in
-            [&b"\r\n"[..], b"x\r\n", b"-1\r\n", b"1x\r\na\r\n", b"+1\r\na\r\n", b"1\r\nab\r\n", b"1\r\na\n", &long, &trailers]
-        {
+        for input in [
+            &b"\r\n"[..],
+            b"x\r\n",
+            b"-1\r\n",
+            b"1x\r\na\r\n",
+            b"+1\r\na\r\n",
+            b"1\r\nab\r\n",
+            b"1\r\na\n",
+            &long,
+            &trailers,
+        ] {
             assert_eq!(read(input, 100), Err(ChunkedError::Malformed), "{:?}", String::from_utf8_lossy(input));
         }
         for input in [&b"b\r\n"[..], b"5\r\nabcde\r\n6\r\n", b"fffffffffffffffffff\r\n"] {
