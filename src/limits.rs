@@ -110,6 +110,12 @@ pub const SOCKETIO_CONNECT_BYTES_MAX: usize = UNAUTHENTICATED_MESSAGE_BYTES_MAX 
 /// and again after the server ended it. More: close.
 pub const SOCKETIO_CONNECTS_MAX: u32 = 128;
 
+/// The line before a chunk of a request's body, bytes: sixteen digits and an extension, which nobody sends. More: 400.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// Trailers behind a chunked body, bytes: they are read over. More: 400.
+pub const TRAILER_BYTES_MAX: usize = 4_096;
+
 /// Malformed messages in `INVALID_WINDOW_MS` before close 4007 (R-ENV-3).
 pub const INVALID_MESSAGES_MAX: u32 = 10;
 pub const INVALID_WINDOW_MS: u64 = 60_000;

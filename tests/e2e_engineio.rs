@@ -161,11 +161,19 @@ fn what_a_post_must_not_be() {
     // The session lives on, and ends by binary, which revision 4 does not have.
     assert_eq!(http.post(&polling(&sid), b"3").body, "ok");
     use std::io::Write;
+    let mut coded = Http::new(&server);
+    let head = |sid: &str, coding: &str| {
+        format!("POST {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {coding}\r\n\r\n", polling(sid))
+    };
+    coded.stream.write_all(head(&sid, "gzip, chunked").as_bytes()).unwrap();
+    assert_eq!(coded.answer().status, 501);
+    // In chunks of a byte, each in a packet of its own.
     let mut chunked = Http::new(&server);
-    let head =
-        format!("POST {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n3\r\n0\r\n\r\n", polling(&sid));
-    chunked.stream.write_all(head.as_bytes()).unwrap();
-    assert_eq!(chunked.answer().status, 411);
+    for piece in [&*head(&sid, "Chunked"), "1", "\r\n3\r", "\n0\r\nX: y\r\n", "\r\n"] {
+        chunked.stream.write_all(piece.as_bytes()).unwrap();
+    }
+    assert_eq!(chunked.answer().body, "ok");
+    assert_eq!(chunked.post(&polling(&sid), b"3").body, "ok", "the connection goes on");
     http.send("POST", &polling(&sid), &[("Content-Type", "application/octet-stream")], b"\x04x");
     let response = http.answer();
     assert_eq!((response.status, &*response.body), (400, ""));
@@ -175,6 +183,15 @@ fn what_a_post_must_not_be() {
         let sid = http.handshake();
         assert_eq!(http.post(&polling(&sid), bad).status, 400, "{bad:?}");
         assert_eq!(http.get(&polling(&sid)).body, "1", "{bad:?}");
+    }
+    // The session has missed something.
+    for (bad, status) in [("zz\r\n", 400), ("7d1\r\n", 413)] {
+        let sid = http.handshake();
+        let mut chunked = Http::new(&server);
+        chunked.stream.write_all((head(&sid, "chunked") + bad).as_bytes()).unwrap();
+        let response = chunked.answer();
+        assert_eq!((response.status, response.header("connection")), (status, Some("close")));
+        assert_eq!(http.get(&polling(&sid)).status, 400, "{bad:?}");
     }
     // A ping of a client outside the probe goes the wrong way.
     let sid = http.handshake();

@@ -24,6 +24,8 @@ fn known_prices_are_recovered_through_noise_and_predict_unseen_points() {
 
     near(model.cpu.price(cost::SEND), server.send_us, 0.06);
     near(model.cpu.price(cost::DURABLE), server.durable_us, 0.15);
+    near(model.cpu.price(cost::COMMIT), server.commit_us, 0.15);
+    near(model.commits.unwrap().seconds, server.commit_s, 0.02);
     near(model.cpu.price(cost::HEARTBEAT), server.heartbeat_us, 0.15);
     near(model.cpu.price(cost::RECEIVED), server.received_us, 0.25);
     near(model.rss.as_ref().unwrap().price(cost::CONNECTION), 240.0, 0.1);

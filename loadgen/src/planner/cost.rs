@@ -8,10 +8,12 @@
 //! | sends | one send of the ring: shared by all deliveries gathered in it, see [`super::gather`] |
 //! | payload bytes delivered | copying and checksums |
 //! | messages received | reading, checking, publishing |
-//! | durable messages | the same, and storing and acknowledging |
+//! | durable messages | the same, and storing and acknowledging, without the commit |
+//! | commits | one transaction, synced: shared by all messages gathered in it, see [`super::commits`] |
 //! | heartbeats | read and answered |
 //! | connections | timers and pings of those that are quiet |
 //! | shards | what an idle server burns |
+use super::commits::CommitLaw;
 use super::fit::{Coefficient, Feature, Prices};
 use super::gather::GatherLaw;
 use super::linear::t95;
@@ -22,11 +24,12 @@ pub const SEND: &str = "send";
 pub const PAYLOAD_BYTE: &str = "payload byte delivered";
 pub const RECEIVED: &str = "message received";
 pub const DURABLE: &str = "durable message";
+pub const COMMIT: &str = "commit";
 pub const HEARTBEAT: &str = "heartbeat";
 pub const IDLE: &str = "idle connection and second";
 pub const SHARD: &str = "idle shard and second";
 
-const CPU: [Feature; 8] = [
+const CPU: [Feature; 9] = [
     (DELIVERY, "µs"),
     (SEND, "µs"),
     (PAYLOAD_BYTE, "µs"),
@@ -35,6 +38,8 @@ const CPU: [Feature; 8] = [
     (HEARTBEAT, "µs"),
     (IDLE, "µs"),
     (SHARD, "µs"),
+    // Behind the others: models of before it was known are read, too.
+    (COMMIT, "µs"),
 ];
 
 pub const CONNECTION: &str = "connection";
@@ -63,7 +68,7 @@ const MEMORY_BYTES_SMALL: f64 = 4e6;
 /// A handshake's price needs as many at least, in a run.
 const HANDSHAKES_MIN: f64 = 200.0;
 
-fn cpu_features(work: &Work, sends_per_s: f64) -> Vec<f64> {
+fn cpu_features(work: &Work, sends_per_s: f64, commits_per_s: f64) -> Vec<f64> {
     vec![
         work.deliveries_per_s,
         sends_per_s,
@@ -73,6 +78,7 @@ fn cpu_features(work: &Work, sends_per_s: f64) -> Vec<f64> {
         work.heartbeats_per_s,
         work.connections,
         work.shards,
+        commits_per_s,
     ]
 }
 
@@ -82,20 +88,30 @@ fn rss_features(work: &Work) -> Vec<f64> {
 
 /// CPU in µs per second. `efficiency` gives what share of a shard's time is not lost to the others: the points of several shard
 /// counts are brought to one before they are fitted.
-pub fn fit_cpu(points: &[MeasuredPoint], gather: Option<&GatherLaw>, efficiency: impl Fn(f64) -> f64) -> Prices {
+pub fn fit_cpu(
+    points: &[MeasuredPoint],
+    gather: Option<&GatherLaw>,
+    commits: Option<&CommitLaw>,
+    efficiency: impl Fn(f64) -> f64,
+) -> Prices {
     let sends = |point: &MeasuredPoint| match (point.sends_per_s(), gather) {
         (Some(sends), Some(_)) => sends,
         (None, Some(law)) => law.sends_per_s(&point.work, point.utilisation()),
         // Not known how far they were gathered: a delivery's price is then that of the load it was measured at.
         (_, None) => point.work.deliveries_per_s,
     };
-    let rows: Vec<Vec<f64>> = points.iter().map(|point| cpu_features(&point.work, sends(point))).collect();
+    // Not known: a durable message's price is that of the rate it was measured at, its commit included.
+    let shared = |point: &MeasuredPoint| {
+        commits.map_or(0.0, |law| point.commits_per_s.unwrap_or_else(|| law.commits_per_s(&point.work)))
+    };
+    let rows: Vec<Vec<f64>> =
+        points.iter().map(|point| cpu_features(&point.work, sends(point), shared(point))).collect();
     let used: Vec<f64> = points.iter().map(|point| point.cpu_cores * 1e6 * efficiency(point.work.shards)).collect();
     Prices::fit(&CPU, &rows, &used, CPU_CORES_SMALL * 1e6)
 }
 
-pub fn cpu_cores(prices: &Prices, work: &Work, sends_per_s: f64) -> super::fit::Estimate {
-    let used = prices.at(&cpu_features(work, sends_per_s));
+pub fn cpu_cores(prices: &Prices, work: &Work, sends_per_s: f64, commits_per_s: f64) -> super::fit::Estimate {
+    let used = prices.at(&cpu_features(work, sends_per_s, commits_per_s));
     super::fit::Estimate { value: used.value / 1e6, margin: used.margin.map(|margin| margin / 1e6) }
 }
 

@@ -6,12 +6,14 @@
 //! sensitivity, caution       what would change the answer; why not to believe it further than it goes
 //! story, text                the plan as people read it; `report::plan_html` has it as a page
 //! model                      all prices with their origin, as a file
-//! cost, gather, usl, network CPU and memory; shared sends; many cores; the cable
+//! cost, gather, commits      CPU and memory; shared sends; shared commits
+//! usl, network               many cores; the cable
 //! work, fit, linear          quantities; least squares
 //! units, words               `20/s`, `128G`; `990 million`
 //! ```
 pub mod capacity;
 pub mod caution;
+pub mod commits;
 pub mod cost;
 pub mod fit;
 pub mod gather;

@@ -1,4 +1,5 @@
 //! The model file: prices fitted to measured points, with the machine, the date and the points they come from.
+use super::commits::CommitLaw;
 use super::cost;
 use super::fit::{Coefficient, Estimate, Prices};
 use super::gather::GatherLaw;
@@ -33,6 +34,8 @@ pub struct Model {
     pub kernel: Option<Prices>,
     pub handshake: Option<Coefficient>,
     pub gather: Option<GatherLaw>,
+    #[serde(default)]
+    pub commits: Option<CommitLaw>,
     /// Deliveries per second at saturation over shards.
     pub usl: Option<Usl>,
     pub durable: Option<Ceiling>,
@@ -117,7 +120,9 @@ impl Model {
         }
         let usl = Usl::fit(knees).ok();
         let gather = GatherLaw::fit(&usable);
-        let cpu = cost::fit_cpu(&usable, gather.as_ref(), |shards| efficiency(usl.as_ref(), shards));
+        let commits = CommitLaw::fit(&usable);
+        let efficiency = |shards| efficiency(usl.as_ref(), shards);
+        let cpu = cost::fit_cpu(&usable, gather.as_ref(), commits.as_ref(), efficiency);
         let largest = |of: fn(&MeasuredPoint) -> f64| usable.iter().map(of).fold(0.0, f64::max);
         let mut notes = Vec::new();
         if gather.is_none() {
@@ -142,6 +147,7 @@ impl Model {
             kernel: cost::fit_kernel(&usable),
             handshake: cost::fit_handshake(&usable),
             gather,
+            commits,
             usl,
             durable,
             overhead: overhead(&usable),
@@ -184,7 +190,8 @@ impl Model {
 
     /// CPU in cores, if the shards are as busy as `utilisation` says.
     pub fn cpu_cores_at(&self, work: &Work, utilisation: f64) -> Estimate {
-        let single = cost::cpu_cores(&self.cpu, work, self.sends_per_s(work, utilisation));
+        let commits_per_s = self.commits.map_or(0.0, |law| law.commits_per_s(work));
+        let single = cost::cpu_cores(&self.cpu, work, self.sends_per_s(work, utilisation), commits_per_s);
         let efficiency = efficiency(self.usl.as_ref(), work.shards);
         Estimate { value: single.value / efficiency, margin: single.margin.map(|margin| margin / efficiency) }
     }

@@ -49,6 +49,7 @@ pub fn round_model() -> Model {
                 (cost::HEARTBEAT, 6.0),
                 (cost::IDLE, 0.0),
                 (cost::SHARD, 0.0),
+                (cost::COMMIT, 0.0),
             ],
             "µs",
         ),
@@ -72,6 +73,7 @@ pub fn round_model() -> Model {
             note: None,
         }),
         gather: None,
+        commits: None,
         usl: None,
         durable: None,
         overhead: Overhead { delivered_bytes: 186.0, sent_bytes: 96.0, is_measured: true },
@@ -97,6 +99,9 @@ pub struct Synthetic {
     pub byte_us: f64,
     pub received_us: f64,
     pub durable_us: f64,
+    pub commit_us: f64,
+    /// From one commit to the next, at the least.
+    pub commit_s: f64,
     pub heartbeat_us: f64,
     pub idle_us: f64,
     pub shard_us: f64,
@@ -119,6 +124,8 @@ impl Synthetic {
             byte_us: 0.0004,
             received_us: 3.5,
             durable_us: 11.0,
+            commit_us: 150.0,
+            commit_s: 0.0008,
             heartbeat_us: 5.0,
             idle_us: 0.2,
             shard_us: 400.0,
@@ -137,6 +144,10 @@ impl Synthetic {
         value * (1.0 + self.noise * (2.0 * uniform - 1.0))
     }
 
+    fn commits_per_s(&self, work: &Work) -> f64 {
+        work.durable_per_s / (1.0 + work.durable_per_s * self.commit_s)
+    }
+
     /// Cores in use at a utilisation, and turns per shard and second.
     fn cores(&self, work: &Work, rho: f64) -> (f64, f64) {
         let mut wakes = 1.0;
@@ -151,6 +162,7 @@ impl Synthetic {
             + work.payload_bytes_per_s * self.byte_us
             + work.received_per_s * self.received_us
             + work.durable_per_s * self.durable_us
+            + self.commits_per_s(work) * self.commit_us
             + work.heartbeats_per_s * self.heartbeat_us
             + work.connections * self.idle_us
             + work.shards * self.shard_us;
@@ -220,7 +232,10 @@ impl Synthetic {
             client: ClientLoad::default(),
             witness: Witness {
                 histogram_counts: if self.tells_turns {
-                    BTreeMap::from([("turn".into(), of(turns * work.shards, seconds))])
+                    BTreeMap::from([
+                        ("turn".into(), of(turns * work.shards, seconds)),
+                        ("commit".into(), of(self.commits_per_s(&work), seconds)),
+                    ])
                 } else {
                     BTreeMap::new()
                 },

@@ -117,7 +117,7 @@ impl Work {
 }
 
 /// One run, reduced to what the model is fitted to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredPoint {
     pub name: String,
     /// When the run began, Unix ms.
@@ -129,6 +129,9 @@ pub struct MeasuredPoint {
     pub cpu_cores: f64,
     /// Turns of one shard per second, where the server says so: they tell how far deliveries were gathered.
     pub turns_per_shard_s: Option<f64>,
+    /// Commits of the durable writer per second, where the server says so.
+    #[serde(default)]
+    pub commits_per_s: Option<f64>,
     /// Resident at most; before the first connection.
     pub rss_bytes: Option<f64>,
     pub rss_before_bytes: Option<f64>,
@@ -207,6 +210,7 @@ impl MeasuredPoint {
             work,
             seconds,
             cpu_cores: (user + system) as f64 / window_ns,
+            commits_per_s: result.witness.histogram_counts.get("commit").map(|commits| *commits as f64 / seconds),
             turns_per_shard_s: turns.map(|turns| *turns as f64 / seconds / f64::from(shards)),
             rss_bytes: result.server.rss_max_bytes.or(result.server.rss_connected_bytes).map(|bytes| bytes as f64),
             rss_before_bytes: result.server.rss_before_bytes.map(|bytes| bytes as f64),

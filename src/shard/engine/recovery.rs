@@ -53,8 +53,8 @@ pub struct Recovered {
 /// The pids that a shard has given out.
 #[derive(Default)]
 pub struct Recoveries {
-    /// By row. Rows are not used again before all have been, so that a restart finds its own free.
-    entries: HashMap<u32, Entry>,
+    /// By row. Rows are not used again before all have been, so that a restart finds its own free. In boxes: half of a table may be empty.
+    entries: HashMap<u32, Box<Entry>>,
     next_row: u32,
     /// Rows of what is kept, oldest first, with the tick at which it goes. Some may have been taken meanwhile.
     kept: VecDeque<(u32, Sid)>,
@@ -84,7 +84,7 @@ impl Recoveries {
         let row = self.next_row;
         self.next_row = row.wrapping_add(1);
         let pid = Sid::new(shard, 0, row, ids.random());
-        self.entries.insert(row, Entry { pid, owner, holder: Holder::Live(conn), claim: None });
+        self.entries.insert(row, Box::new(Entry { pid, owner, holder: Holder::Live(conn), claim: None }));
         pid
     }
 
@@ -92,7 +92,7 @@ impl Recoveries {
     pub fn restore(&mut self, pid: Sid, owner: Owner, remembered: Remembered, deadline: u32) {
         let holder = Holder::Kept(Box::new(remembered), deadline);
         let entry = Entry { pid, owner, holder, claim: None };
-        if self.entries.insert(pid.slot, entry).is_none() {
+        if self.entries.insert(pid.slot, Box::new(entry)).is_none() {
             self.count += 1;
         }
         self.kept.push_back((deadline, pid));
@@ -107,14 +107,14 @@ impl Recoveries {
     }
 
     fn find(&mut self, pid: Sid) -> Option<&mut Entry> {
-        self.entries.get_mut(&pid.slot).filter(|entry| entry.pid.is(pid))
+        self.entries.get_mut(&pid.slot).map(|entry| &mut **entry).filter(|entry| entry.pid.is(pid))
     }
 
     fn remove(&mut self, pid: Sid) -> Option<Entry> {
         self.find(pid)?;
         let entry = self.entries.remove(&pid.slot)?;
         self.count -= usize::from(matches!(entry.holder, Holder::Kept(..)));
-        Some(entry)
+        Some(*entry)
     }
 
     /// Pids that are known: of connections that live, and of those that are lost and may come back.

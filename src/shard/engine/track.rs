@@ -72,6 +72,8 @@ impl Memory {
     /// From here on the client hears the room.
     fn entered(&mut self, room: &str, epoch: &str, offset: u64) {
         if !self.rooms.iter().any(|known| &*known.room == room) && self.rooms.len() < usize::from(NO_ROOM) {
+            // Most clients are in one room.
+            self.rooms.reserve_exact(1);
             self.rooms.push(Known { room: room.into(), epoch: epoch.into(), offset });
         }
     }
@@ -102,6 +104,9 @@ impl Memory {
     pub fn answered(&mut self) {
         let Some(pinged_at) = self.pinged_at.take() else { return };
         while self.passed < pinged_at && self.pass() {}
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
     }
 
     /// Whether it knows how far the client is in this room.

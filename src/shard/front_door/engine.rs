@@ -72,7 +72,9 @@ pub(super) struct Wanted {
 
 pub(super) enum Body {
     Bytes(usize),
-    /// Chunked, which no client of these protocols sends.
+    /// In chunks, as proxies do that do not wait for the whole.
+    Chunked,
+    /// In some other coding.
     Unknown,
 }
 
@@ -94,8 +96,11 @@ impl Wanted {
         });
         let body = match head.header("content-length") {
             Some(length) => Body::Bytes(length.parse().unwrap_or(usize::MAX)),
-            None if head.header("transfer-encoding").is_some() => Body::Unknown,
-            None => Body::Bytes(0),
+            None => match head.header("transfer-encoding") {
+                None => Body::Bytes(0),
+                Some(coding) if coding.eq_ignore_ascii_case("chunked") && head.minor_version() > 0 => Body::Chunked,
+                Some(_) => Body::Unknown,
+            },
         };
         let is_octets = |kind: &str| kind.get(..24).is_some_and(|k| k.eq_ignore_ascii_case("application/octet-stream"));
         Wanted {

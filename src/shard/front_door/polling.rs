@@ -67,31 +67,44 @@ impl Exchanging<'_> {
     }
 
     pub async fn post(&mut self, sid: Sid, place: &mut Place) -> bool {
-        let Body::Bytes(len) = self.wanted.body else {
-            self.wanted.is_last = true;
-            return self.answer(411, None, b"").await;
+        let bytes_max = self.visit.config.sio.max_payload_bytes as usize;
+        let reserved = match self.wanted.body {
+            Body::Bytes(len) if len > bytes_max => return self.too_large(sid).await,
+            Body::Bytes(len) => len,
+            Body::Chunked => bytes_max,
+            Body::Unknown => {
+                self.wanted.is_last = true;
+                return self.answer(501, None, b"").await;
+            }
         };
-        if len > self.visit.config.sio.max_payload_bytes as usize {
-            return self.too_large(sid).await;
-        }
         let shard = self.visit.shard.clone();
-        let Some(_room) = BodyRoom::new(&shard, len) else {
-            self.wanted.is_last |= self.received.len() < len;
+        let is_begun = self.received.len() < reserved || matches!(self.wanted.body, Body::Chunked);
+        let Some(_room) = BodyRoom::new(&shard, reserved) else {
+            self.wanted.is_last |= is_begun;
             return self.busy().await;
         };
-        let is_begun = self.received.len() < len;
         if is_begun {
             match self.begin_post(sid).await {
                 Begun::Go => {}
                 Begun::Answered => return false,
             }
-            if !self.read_body(len).await {
-                self.abandon(sid, None);
-                return false;
-            }
         }
-        let rest = self.received.split_off(len);
-        let body = std::mem::replace(&mut self.received, rest);
+        let body = match self.wanted.body {
+            Body::Chunked => self.read_chunks(bytes_max).await,
+            _ => self.read_body(reserved).await,
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                // What follows on this connection is not known, and the session has missed something.
+                self.abandon(sid, None);
+                self.wanted.is_last = true;
+                return match error {
+                    None => false,
+                    Some(error) => self.refuse(error).await,
+                };
+            }
+        };
         let is_binary = self.wanted.is_binary;
         let Some(pending) = self.ask(sid, Ask::Post { body, is_binary, is_begun }) else {
             if is_begun {
@@ -148,18 +161,41 @@ impl Exchanging<'_> {
         Begun::Go
     }
 
-    /// Reads until the body is there; false if it does not come in time.
-    async fn read_body(&mut self, len: usize) -> bool {
+    /// A body of so many bytes. An error without a refusal: it does not come, or not in time.
+    async fn read_body(&mut self, len: usize) -> Result<Vec<u8>, Option<RequestError>> {
         let deadline = Duration::from_millis(self.visit.config.http.head_timeout_ms);
         let reading = async {
             while self.received.len() < len {
-                if self.stream.read(&mut self.received).await.is_err() {
-                    return false;
-                }
+                self.stream.read(&mut self.received).await.map_err(|_| None)?;
             }
-            true
+            Ok(())
         };
-        monoio::time::timeout(deadline, reading).await.unwrap_or(false)
+        monoio::time::timeout(deadline, reading).await.unwrap_or(Err(None))?;
+        let rest = self.received.split_off(len);
+        Ok(std::mem::replace(&mut self.received, rest))
+    }
+
+    /// The same, of at most so many bytes, in chunks.
+    async fn read_chunks(&mut self, bytes_max: usize) -> Result<Vec<u8>, Option<RequestError>> {
+        let deadline = Duration::from_millis(self.visit.config.http.head_timeout_ms);
+        let (mut chunked, mut body) = (http::Chunked::default(), Vec::new());
+        let reading = async {
+            loop {
+                let used = chunked.read(&self.received, &mut body, bytes_max).map_err(|error| {
+                    Some(match error {
+                        http::ChunkedError::TooLarge => RequestError::PayloadTooLarge,
+                        http::ChunkedError::Malformed => RequestError::Payload,
+                    })
+                })?;
+                self.received.drain(..used);
+                if chunked.is_done() {
+                    return Ok(());
+                }
+                self.stream.read(&mut self.received).await.map_err(|_| None)?;
+            }
+        };
+        monoio::time::timeout(deadline, reading).await.unwrap_or(Err(None))?;
+        Ok(body)
     }
 
     /// None: the session's shard is too busy.

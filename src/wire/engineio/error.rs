@@ -23,7 +23,7 @@ pub enum RequestError {
     /// A second GET, or a second POST, while one is open. The session ends.
     #[error("two requests at once")]
     Overlap,
-    /// A POST above `sio.max_payload_bytes`. The session lives on.
+    /// A POST above `sio.max_payload_bytes`. The session lives on, unless the length was not known beforehand.
     #[error("payload too large")]
     PayloadTooLarge,
     /// A POST of a type that this revision does not have: binary in revision 4. The session ends.

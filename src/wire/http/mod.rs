@@ -2,6 +2,7 @@
 //!
 //! Sans-IO, like all of `wire`. Bodies are not handled here: who expects one reads it behind the head.
 pub mod answer;
+pub mod chunked;
 pub mod client_ip;
 pub mod cors;
 pub mod head;
@@ -11,6 +12,7 @@ pub mod token;
 pub mod upgrade;
 
 pub use answer::{Answer, cors_headers};
+pub use chunked::{Chunked, ChunkedError};
 pub use client_ip::{address_key, client_address};
 pub use head::{Head, HeadError, parse_head};
 pub use origin::origin_allowed;
