@@ -26,7 +26,7 @@ impl Kind {
         // would do its work twice, or fail although it was done.
         match kind {
             "chat_message" | "send_message" => Kind::Durable,
-            "broadcast" | "typing_start" | "typing_stop" | "activity" | "heartbeat" => Kind::Live,
+            "broadcast" | "answer" | "typing_start" | "typing_stop" | "activity" | "heartbeat" => Kind::Live,
             "join_room" => Kind::Join,
             "leave_room" => Kind::Leave,
             "auth" | "resume" => Kind::Own,

@@ -19,6 +19,15 @@ export interface ChatResult extends Position {
   duplicate: boolean;
 }
 
+/** What the others in a room said to a question. */
+export interface AskResult {
+  askId: number;
+  asked: number;
+  answers: { userId: string; payload: unknown }[];
+  dropped: number;
+  isComplete: boolean;
+}
+
 type OneSide = { before?: number; after?: never } | { before?: never; after?: number };
 
 /** Command → its data and the result of its ack. */
@@ -53,6 +62,8 @@ export interface Commands {
   };
   refresh_token: { data: { token: string }; result: { expiresAt: number } };
   broadcast: { data: InRoom & { event: string; payload?: unknown; includeSelf?: boolean }; result: void };
+  ask: { data: InRoom & { event: string; payload?: unknown; timeoutMs?: number }; result: AskResult };
+  answer: { data: { askId: number; payload?: unknown; roomId?: string }; result: void };
   typing_start: { data: InRoom; result: void };
   typing_stop: { data: InRoom; result: void };
   activity: { data?: Empty; result: void };
@@ -73,6 +84,7 @@ const KINDS = new Map<string, Kind>([
   ["chat_message", "durable"],
   ["send_message", "durable"],
   ["broadcast", "live"],
+  ["answer", "live"],
   ["typing_start", "live"],
   ["typing_stop", "live"],
   ["activity", "live"],

@@ -88,6 +88,7 @@ export interface ServerEvents {
   room_state: RoomState;
   chat_message: ChatMessage;
   broadcast: { roomId: string; userId: string; event: string; payload?: unknown; timestamp: number };
+  question: { roomId: string; userId: string; event: string; payload?: unknown; askId: number; timestamp: number };
   typing_indicator: Presence & { isTyping: boolean };
   user_joined: Presence;
   user_left: Presence;
@@ -109,6 +110,7 @@ const KNOWN: Record<keyof ServerEvents, true> = {
   room_state: true,
   chat_message: true,
   broadcast: true,
+  question: true,
   typing_indicator: true,
   user_joined: true,
   user_left: true,

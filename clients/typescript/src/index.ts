@@ -1,5 +1,5 @@
 export { type SendOptions, ThrongClient } from "./client.js";
-export type { ChatResult, Commands } from "./commands.js";
+export type { AskResult, ChatResult, Commands } from "./commands.js";
 export type { TokenReason } from "./effects.js";
 export { type LocalCode, type ServerError, ThrongError } from "./errors.js";
 export type {

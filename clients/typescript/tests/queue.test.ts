@@ -136,7 +136,7 @@ test("who was on the wire is not repeated when the server may soon forget its id
 
 test("live commands never queue; requests fail with the connection", async () => {
   const world = new World();
-  for (const type of ["broadcast", "typing_start", "typing_stop", "activity"]) {
+  for (const type of ["broadcast", "answer", "typing_start", "typing_stop", "activity"]) {
     assert.equal((await failure(world.client.sendMessage(type, { roomId: "lobby" }))).code, "not_connected", type);
   }
   assert.equal((await failure(world.client.sendMessage("get_history", { roomId: "lobby" }))).code, "not_connected");
