@@ -191,7 +191,9 @@ fn what_a_post_must_not_be() {
         chunked.stream.write_all((head(&sid, "chunked") + bad).as_bytes()).unwrap();
         let response = chunked.answer();
         assert_eq!((response.status, response.header("connection")), (status, Some("close")));
-        assert_eq!(http.get(&polling(&sid)).status, 400, "{bad:?}");
+        // It is gone, or, on another shard, about to go.
+        let poll = http.get(&polling(&sid));
+        assert!(poll.status == 400 || poll.body == "1", "{bad:?}: {} {}", poll.status, poll.body);
     }
     // A ping of a client outside the probe goes the wrong way.
     let sid = http.handshake();
