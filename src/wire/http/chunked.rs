@@ -122,8 +122,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A body, and what stands behind it.
+    type Whole = (Vec<u8>, Vec<u8>);
+
     /// Body and what follows it.
-    fn read(input: &[u8], bytes_max: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, ChunkedError> {
+    fn read(input: &[u8], bytes_max: usize) -> Result<Option<Whole>, ChunkedError> {
         let (mut chunked, mut body) = (Chunked::default(), Vec::new());
         let used = chunked.read(input, &mut body, bytes_max)?;
         Ok(chunked.is_done().then(|| (body, input[used..].to_vec())))
