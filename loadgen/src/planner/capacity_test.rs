@@ -29,6 +29,7 @@ fn known_prices_are_recovered_through_noise_and_predict_unseen_points() {
     near(model.cpu.price(cost::HEARTBEAT), server.heartbeat_us, 0.15);
     near(model.cpu.price(cost::RECEIVED), server.received_us, 0.25);
     near(model.rss.as_ref().unwrap().price(cost::CONNECTION), 240.0, 0.1);
+    near(model.rss.as_ref().unwrap().price(cost::EVENT_KEPT), 600.0, 0.1);
     near(model.kernel.as_ref().unwrap().price(cost::CONNECTION), 2_600.0, 0.02);
     near(model.handshake.as_ref().unwrap().value.unwrap(), 90.0, 0.02);
     near(model.usl.as_ref().unwrap().sigma.unwrap(), server.sigma, 0.5);

@@ -45,15 +45,17 @@ const CPU: [Feature; 9] = [
 pub const CONNECTION: &str = "connection";
 pub const ACTIVE_CONNECTION: &str = "connection with traffic";
 pub const DURABLE_ROOM: &str = "durable room";
+pub const EVENT_KEPT: &str = "durable event kept";
 pub const MAILBOX: &str = "mailbox between shards";
 pub const PROCESS: &str = "process";
 
-const RSS: [Feature; 5] = [
+const RSS: [Feature; 6] = [
     (CONNECTION, "bytes"),
     (PROCESS, "bytes"),
     (ACTIVE_CONNECTION, "bytes more"),
     (DURABLE_ROOM, "bytes"),
     (MAILBOX, "bytes"),
+    (EVENT_KEPT, "bytes"),
 ];
 
 const KERNEL: [Feature; 1] = [(CONNECTION, "bytes")];
@@ -83,7 +85,14 @@ fn cpu_features(work: &Work, sends_per_s: f64, commits_per_s: f64) -> Vec<f64> {
 }
 
 fn rss_features(work: &Work) -> Vec<f64> {
-    vec![work.connections, 1.0, work.active_connections, work.durable_rooms, (work.shards + 1.0) * work.shards]
+    vec![
+        work.connections,
+        1.0,
+        work.active_connections,
+        work.durable_rooms,
+        (work.shards + 1.0) * work.shards,
+        work.events_kept,
+    ]
 }
 
 /// CPU in µs per second. `efficiency` gives what share of a shard's time is not lost to the others: the points of several shard

@@ -6,7 +6,7 @@ use super::network::Network;
 use super::sensitivity::{self, Change};
 use super::sizing::{self, Resource, Sizing, handshakes_per_s, memory_bytes, size};
 use super::usl::Usl;
-use super::work::Work;
+use super::work::{EVENTS_KEPT_OF_ROOM, Work};
 use serde::{Deserialize, Serialize};
 
 /// What is to be carried.
@@ -56,6 +56,7 @@ impl Ask {
             received_per_s: received,
             durable_per_s: durable,
             durable_rooms: if durable > 0.0 { rooms } else { 0.0 },
+            events_kept: if durable > 0.0 { rooms * EVENTS_KEPT_OF_ROOM } else { 0.0 },
             deliveries_per_s: deliveries + durable_deliveries,
             payload_bytes_per_s: payload + durable_deliveries * self.payload_bytes,
             heartbeats_per_s: if self.heartbeat_s > 0.0 { users / self.heartbeat_s } else { 0.0 },

@@ -123,6 +123,14 @@ fn a_low_descriptor_limit_is_what_runs_out() {
 
 /// 80,000 a second at most, 0.7 of it: 56,000. Each user one a minute: 3,360,000 users on a machine. CPU, per user: 12 µs / 60 +
 /// 100 deliveries / 60 · 0.5 µs + heartbeat 0.2 µs = 0.2 + 0.8333 + 0.2 = 1.2333 µs: 18.16 million. 10 million users: 2.98 machines.
+/// 100,000 users in 1,000 rooms: 100,000 · 250 + 1,000 · (1,000 + 300 · 10) bytes. A run is too short to fill the rooms; a plan is not.
+#[test]
+fn rooms_of_a_plan_keep_as_many_events_as_they_may() {
+    let ask = Ask { durable_rate_per_s: 0.1, ..ask() };
+    let predicted = round_model().predict(&ask.work(100_000.0, 8.0));
+    near(predicted.rss_bytes.unwrap().value, 29e6);
+}
+
 #[test]
 fn the_durable_writer_is_one_for_each_machine() {
     let model = Model { durable: Some(Ceiling { per_s: 80_000.0, is_knee: true }), ..round_model() };

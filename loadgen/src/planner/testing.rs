@@ -25,7 +25,8 @@ fn prices(values: &[(&str, f64)], unit: &str) -> Prices {
 }
 
 /// Prices for arithmetic in one's head: a delivery 0.1 µs and its send 0.4 µs, nothing gathered; a message 3 µs, a durable one 12 µs,
-/// a heartbeat 6 µs, a handshake 100 µs; 250 bytes and 2,750 in the kernel for a connection, 1,000 for a durable room.
+/// a heartbeat 6 µs, a handshake 100 µs; 250 bytes and 2,750 in the kernel for a connection, 1,000 for a durable room and 10 for
+/// each event that it keeps.
 pub fn round_model() -> Model {
     Model {
         format: FORMAT,
@@ -60,6 +61,7 @@ pub fn round_model() -> Model {
                 (cost::ACTIVE_CONNECTION, 0.0),
                 (cost::DURABLE_ROOM, 1000.0),
                 (cost::MAILBOX, 0.0),
+                (cost::EVENT_KEPT, 10.0),
             ],
             "bytes",
         )),
@@ -184,7 +186,11 @@ impl Synthetic {
         let cores = self.noisy(cores.min(work.shards));
         let seconds = scenario.time.measure_s;
         let connections = work.connections;
-        let rss = 9e6 + 240.0 * connections + 500.0 * work.active_connections + 3_000.0 * work.durable_rooms;
+        let rss = 9e6
+            + 240.0 * connections
+            + 500.0 * work.active_connections
+            + 3_000.0 * work.durable_rooms
+            + 600.0 * work.events_kept;
         let rss = self.noisy(rss) as u64;
         let slab = self.noisy(2.0 * 2_600.0 * connections) as u64;
         let total_s = seconds + scenario.time.warmup_s;

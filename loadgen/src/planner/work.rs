@@ -3,6 +3,9 @@ use crate::result::{Outcome, RunResult};
 use crate::scenario::{Kind, Scenario};
 use serde::{Deserialize, Serialize};
 
+/// Durable events that a room keeps in memory for those who come back: the server's default of `recovery.limit`.
+pub const EVENTS_KEPT_OF_ROOM: f64 = 300.0;
+
 /// Work on one server. Rates are per second over the whole server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Work {
@@ -19,6 +22,9 @@ pub struct Work {
     pub durable_per_s: f64,
     /// Rooms that durable messages go to.
     pub durable_rooms: f64,
+    /// Durable events that these keep in memory: in a run those of so far, in a plan as many as they keep at most.
+    #[serde(default)]
+    pub events_kept: f64,
     /// Live and durable events, once for each member that gets them.
     pub deliveries_per_s: f64,
     /// Payload in them, without envelope and frame.
@@ -70,6 +76,7 @@ impl Work {
         if is_active_layer {
             work.active_connections = work.connections;
         }
+        work.events_kept = work.events_after(scenario.time.warmup_s + scenario.time.measure_s);
         if work.deliveries_per_s > 0.0 {
             work.room_members = weighted_members / work.deliveries_per_s;
         }
@@ -77,6 +84,11 @@ impl Work {
             work.heartbeats_per_s = work.connections * 1000.0 / scenario.heartbeat_ms as f64;
         }
         work
+    }
+
+    /// Durable events in memory after so many seconds, if all rooms get as many.
+    fn events_after(&self, seconds: f64) -> f64 {
+        (self.durable_per_s * seconds).min(self.durable_rooms * EVENTS_KEPT_OF_ROOM)
     }
 
     /// The same kind of work in another amount: everything that grows with the users, times `factor`.
@@ -89,6 +101,7 @@ impl Work {
             received_per_s: self.received_per_s * factor,
             durable_per_s: self.durable_per_s * factor,
             durable_rooms: self.durable_rooms * factor,
+            events_kept: self.events_kept * factor,
             deliveries_per_s: self.deliveries_per_s * factor,
             payload_bytes_per_s: self.payload_bytes_per_s * factor,
             heartbeats_per_s: self.heartbeats_per_s * factor,
@@ -180,6 +193,7 @@ impl MeasuredPoint {
         let work = Work {
             received_per_s: offered.received_per_s * sent,
             durable_per_s: offered.durable_per_s * acked,
+            events_kept: offered.events_kept * acked,
             deliveries_per_s: offered.deliveries_per_s * achieved,
             payload_bytes_per_s: offered.payload_bytes_per_s * achieved,
             heartbeats_per_s: counts.measured_heartbeats as f64 / seconds,
@@ -268,11 +282,12 @@ mod tests {
 
     /// 250 connections in rooms of 100, 100, 50. Senders are the members 0, 25, 50, 75; the last room lacks 50 and 75.
     /// Live: 2 · 4 · 20 + 2 · 20 = 200 messages/s; 160 · 99 + 40 · 49 = 17,800 deliveries/s.
-    /// Durable: 3 messages/s, 100 + 100 + 50 = 250 deliveries/s. Payload: 17,800 · 64 + 250 · 100 = 1,164,200 B/s.
+    /// Durable: 3 messages/s, 100 + 100 + 50 = 250 deliveries/s; in 1 + 2 s 9 are kept, in the end 3 · 300. Payload: 17,800 · 64 + 250 · 100 = 1,164,200 B/s.
     #[test]
     fn a_scenario_is_added_up_room_by_room() {
         let work = Work::offered(&scenario(), 2);
         assert_eq!((work.received_per_s, work.durable_per_s, work.durable_rooms), (200.0, 3.0, 3.0));
+        assert_eq!((work.events_kept, work.events_after(1e6)), (9.0, 900.0));
         assert_eq!((work.deliveries_per_s, work.payload_bytes_per_s), (18_050.0, 1_164_200.0));
         assert_eq!((work.heartbeats_per_s, work.active_connections), (10.0, 250.0));
         assert!((work.deliveries_per_connection() - 72.2).abs() < 1e-9);
