@@ -45,6 +45,8 @@ fn main() {
         (0..CONNECTIONS).map(|number| server.tls_client(port, &config, &format!("tls-{number}"))).collect();
     plain.iter_mut().for_each(|client| _ = client.join("plain"));
     tls.iter_mut().for_each(|client| _ = client.join("tls"));
+    // In such a rush the last of who came is told later.
+    std::thread::sleep(Duration::from_millis(2 * throng::limits::PRESENCE_WAIT_MS));
     plain.iter_mut().for_each(|client| _ = client.so_far());
     tls.iter_mut().for_each(|client| _ = client.so_far());
     let mut ratios = Vec::new();
